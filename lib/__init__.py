@@ -1,0 +1,1 @@
+"""What R-FCN, Deep Feature Flow and Flow-Guided Feature Aggregation share."""

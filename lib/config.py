@@ -1,0 +1,289 @@
+"""One configuration: the defaults below, changed by a YAML file, changed by `KEY=VALUE` on the command line.
+
+The key names are those of the originals (spec section 9), so that their YAML files load as they are; keys that only
+MXNet had a use for are accepted and named in one warning. Everything else that is unknown, or of another type than
+its default, is an error that names the key and the file.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from easydict import EasyDict
+
+Config = EasyDict
+
+_DEFAULTS: dict[str, Any] = {
+    "output_path": "",  # runs go to <output_path>/<config name>/<image set>/
+    "gpus": "",  # "0,1,2,3": one update SUMS the gradients of this many batches, as the originals' GPUs did
+    "SCALES": [[600, 1000]],  # short side, and the most that the long side may have, in pixels
+    "CLASS_AGNOSTIC": True,  # one box per RoI for all classes; the only form there is
+    "default": {"frequent": 20},  # iterations between two lines of the training log
+    "network": {
+        "DEPTH": 101,  # ResNet-v1: 18, 34, 50, 101 or 152
+        "WIDTH": 64,  # channels of conv1; 64 is ResNet's own
+        "NORM": "frozen",  # "frozen": stored statistics, as the originals; "trained": for nets without pre-training
+        "BN_EPS": 1e-5,  # R-FCN and DFF 1e-5, FGFA 2e-5
+        "FEAT_DIM": 1024,  # channels of feat_conv_3x3: one half for the RPN, the other for the R-FCN head
+        "PIXEL_MEANS": [0.0, 0.0, 0.0],  # B, G, R
+        "IMAGE_STRIDE": 0,  # pad the input to a multiple of this; 0: do not
+        "RPN_FEAT_STRIDE": 16,
+        "RCNN_FEAT_STRIDE": 16,
+        "ANCHOR_RATIOS": [0.5, 1.0, 2.0],
+        "ANCHOR_SCALES": [8.0, 16.0, 32.0],
+        "NUM_ANCHORS": 9,
+        "ANCHOR_MEANS": [0.0, 0.0, 0.0, 0.0],
+        "ANCHOR_STDS": [0.1, 0.1, 0.4, 0.4],
+        "NORMALIZE_RPN": True,
+        "FIXED_PARAMS": ["gamma", "beta"],  # beginnings of the original parameter names that are not trained
+        "pretrained": "",  # backbone weights to begin from
+        "pretrained_epoch": 0,
+    },
+    "dataset": {
+        "dataset_path": "./data/ILSVRC2015",
+        "root_path": "./data",  # the annotation index is cached in <root_path>/cache
+        "image_set": "DET_train_30classes+VID_train_15frames",
+        "test_image_set": "VID_val_videos",
+        "CLASSES": "",  # a class file; "": <dataset_path>/classes.txt, or else ImageNet VID's 30
+        "NUM_CLASSES": 0,  # with background; 0: as many as the class list says
+        "motion_iou_path": "",  # "": computed from the track ids
+        "enable_detailed_eval": True,  # report slow, medium and fast objects too
+    },
+    "TRAIN": {
+        "BATCH_IMAGES": 2,
+        "WORKERS": 2,  # processes that read images
+        "SEED": 0,
+        "RESUME": False,
+        "begin_epoch": 0,
+        "end_epoch": 0,
+        "model_prefix": "",
+        "CHECKPOINT_MINUTES": 10.0,  # between two checkpoints inside an epoch; each epoch's end has one too
+        "OPTIMIZER": "sgd",  # "sgd": the originals' rule; "adamw": for small nets without pre-training
+        "lr": 0.0,
+        "lr_step": "",  # epochs, fractions allowed, separated by commas
+        "lr_factor": 0.1,
+        "LR_SCHEDULE": "step",  # "step"; "linear": from the first lr_step in a straight line to 0 at the end
+        "warmup": False,
+        "warmup_lr": 0.0,
+        "warmup_step": 0,
+        "momentum": 0.9,
+        "wd": 0.0005,
+        "CLIP_GRADIENT": 0.0,  # largest norm of an update's gradient; 0: any
+        "FLIP": True,
+        "SHUFFLE": True,
+        "ASPECT_GROUPING": True,
+        "ENABLE_OHEM": False,
+        "BATCH_ROIS": 128,  # RoIs per image; -1: all proposals and the ground truth
+        "BATCH_ROIS_OHEM": 128,
+        "FG_FRACTION": 0.25,
+        "FG_THRESH": 0.5,
+        "BG_THRESH_HI": 0.5,
+        "BG_THRESH_LO": 0.0,
+        "BBOX_REGRESSION_THRESH": 0.5,
+        "BBOX_MEANS": [0.0, 0.0, 0.0, 0.0],
+        "BBOX_STDS": [0.1, 0.1, 0.2, 0.2],
+        "BBOX_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
+        "RPN_BATCH_SIZE": 256,
+        "RPN_FG_FRACTION": 0.5,
+        "RPN_POSITIVE_OVERLAP": 0.7,
+        "RPN_NEGATIVE_OVERLAP": 0.3,
+        "RPN_CLOBBER_POSITIVES": False,
+        "RPN_BBOX_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
+        "RPN_POSITIVE_WEIGHT": -1.0,
+        "RPN_NMS_THRESH": 0.7,
+        "RPN_PRE_NMS_TOP_N": 12000,
+        "RPN_POST_NMS_TOP_N": 2000,
+        "RPN_MIN_SIZE": 16,
+    },
+    "TEST": {
+        "BATCH_IMAGES": 1,
+        "test_epoch": 0,
+        "SCORE_THRESH": 1e-3,  # R-FCN and FGFA 1e-3, DFF 1e-4
+        "NMS": 0.3,
+        "max_per_image": 300,
+        "RPN_NMS_THRESH": 0.7,
+        "RPN_PRE_NMS_TOP_N": 6000,
+        "RPN_POST_NMS_TOP_N": 300,
+        "RPN_MIN_SIZE": 16,
+    },
+}
+
+# Keys of the originals that have no meaning here, each with the reason. Loading one is not an error.
+WITHOUT_MEANING: dict[str, str] = {
+    "MXNET_VERSION": "there is no MXNet",
+    "symbol": "the method's script and network.DEPTH say which network it is",
+    "default.kvstore": "there is no MXNet key-value store",
+    "dataset.dataset": "dataset.CLASSES says what the classes are",
+    "dataset.proposal": "proposals always come from the RPN",
+    "TRAIN.CXX_PROPOSAL": "there is one implementation of proposals",
+    "TEST.CXX_PROPOSAL": "there is one implementation of proposals",
+    "TRAIN.END2END": "training is always end to end",
+    "TEST.HAS_RPN": "there is always an RPN",
+    "TRAIN.BBOX_NORMALIZATION_PRECOMPUTED": "box targets are always normalised with BBOX_MEANS and BBOX_STDS",
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file or argument, the key and what to do."""
+
+
+def default_config() -> Config:
+    """A fresh copy of the defaults."""
+    return EasyDict(copy.deepcopy(_DEFAULTS))
+
+
+def load_config(path: str | os.PathLike | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """The defaults, changed by the YAML file at `path` and then by `overrides` such as `"TRAIN.lr=1e-3"`.
+
+    Raises ConfigError for a missing or unreadable file, an unknown key, a wrong type or a value that cannot work.
+    """
+    cfg = default_config()
+    ignored: list[str] = []
+    if path is not None:
+        _merge(cfg, _read_yaml(Path(path)), "", str(path), ignored)
+    for override in overrides:
+        key, sep, text = override.partition("=")
+        if not sep:
+            raise ConfigError(f"command line: '{override}' is not KEY=VALUE, for example TRAIN.lr=1e-3")
+        value: Any = _parse_scalar(text, f"command line: {override}")
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        _merge(cfg, value, "", "command line", ignored)
+    if ignored:
+        logging.getLogger(__name__).warning("%s: keys without a meaning here, ignored: %s", path, ", ".join(ignored))
+    _validate(cfg, "command line" if path is None else str(path))
+    return cfg
+
+
+def to_dict(cfg: Config) -> dict[str, Any]:
+    """`cfg` as plain dictionaries and lists, fit for YAML, JSON and checkpoints."""
+    if isinstance(cfg, dict):
+        return {key: to_dict(value) for key, value in cfg.items()}
+    if isinstance(cfg, (list, tuple)):
+        return [to_dict(value) for value in cfg]
+    return cfg
+
+
+def _parse_scalar(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not a YAML value ({error})") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give a configuration file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file; give a YAML configuration") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: must hold 'key: value' lines, not a {type(tree).__name__}")
+    return tree
+
+
+def _merge(cfg: Config, tree: dict[str, Any], prefix: str, where: str, ignored: list[str]) -> None:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if name in WITHOUT_MEANING:
+            ignored.append(name)
+        elif key not in cfg:
+            known = ", ".join(sorted(cfg))
+            raise ConfigError(f"{where}: unknown key '{name}'; known here: {known}")
+        elif isinstance(cfg[key], dict):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: '{name}' is a section and needs keys under it, not {value!r}")
+            _merge(cfg[key], value, f"{name}.", where, ignored)
+        else:
+            cfg[key] = _convert(value, cfg[key], name, where)
+
+
+def _convert(value: Any, default: Any, name: str, where: str) -> Any:
+    """`value` as the type of `default`, or ConfigError."""
+    if isinstance(default, bool):
+        if isinstance(value, bool):
+            return value
+    elif isinstance(default, float):
+        # YAML 1.1 reads 1e-3 (no dot) as text
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            try:
+                return float(value)
+            except ValueError:
+                pass
+    elif isinstance(default, int):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(default, str):
+        if value is None:
+            return ""
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            return str(value)
+    elif isinstance(default, list) and isinstance(value, (list, tuple)):
+        return [_convert(item, default[0], f"{name}[{i}]", where) for i, item in enumerate(value)]
+    raise ConfigError(
+        f"{where}: '{name}' wants a value of type {type(default).__name__} like {default!r}, not {value!r}"
+    )
+
+
+def _validate(cfg: Config, where: str) -> None:
+    network, train = cfg.network, cfg.TRAIN
+    choices = {
+        "network.DEPTH": (network.DEPTH, (18, 34, 50, 101, 152)),
+        "network.NORM": (network.NORM, ("frozen", "trained")),
+        "TRAIN.OPTIMIZER": (train.OPTIMIZER, ("sgd", "adamw")),
+        "TRAIN.LR_SCHEDULE": (train.LR_SCHEDULE, ("step", "linear")),
+        "CLASS_AGNOSTIC": (cfg.CLASS_AGNOSTIC, (True,)),
+        "network.NORMALIZE_RPN": (network.NORMALIZE_RPN, (True,)),
+        "network.RPN_FEAT_STRIDE": (network.RPN_FEAT_STRIDE, (16,)),
+        "network.RCNN_FEAT_STRIDE": (network.RCNN_FEAT_STRIDE, (16,)),
+    }
+    for key, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ConfigError(f"{where}: '{key}' must be one of {list(allowed)}, not {value!r}")
+    positive = {
+        "network.WIDTH": network.WIDTH,
+        "TRAIN.BATCH_IMAGES": train.BATCH_IMAGES,
+        "TEST.BATCH_IMAGES": cfg.TEST.BATCH_IMAGES,
+        "default.frequent": cfg.default.frequent,
+    }
+    for key, value in positive.items():
+        if value < 1:
+            raise ConfigError(f"{where}: '{key}' must be at least 1, not {value}")
+    if network.FEAT_DIM < 2 or network.FEAT_DIM % 2:
+        raise ConfigError(f"{where}: 'network.FEAT_DIM' is cut in two halves and must be even, not {network.FEAT_DIM}")
+    anchors = len(network.ANCHOR_RATIOS) * len(network.ANCHOR_SCALES)
+    if network.NUM_ANCHORS != anchors:
+        raise ConfigError(
+            f"{where}: 'network.NUM_ANCHORS' is {network.NUM_ANCHORS}, but ANCHOR_RATIOS x ANCHOR_SCALES give {anchors}"
+        )
+    if len(cfg.SCALES) != 1 or len(cfg.SCALES[0]) != 2 or min(cfg.SCALES[0]) < 1:
+        raise ConfigError(f"{where}: 'SCALES' must be one pair [[short side, longest long side]], not {cfg.SCALES}")
+    try:
+        lr_steps(cfg)
+    except ValueError as error:
+        raise ConfigError(f"{where}: 'TRAIN.lr_step' wants epochs such as \"1.333\", not {train.lr_step!r}") from error
+    for part in cfg.gpus.split(","):
+        if part.strip() and not part.strip().isdigit():
+            raise ConfigError(f"{where}: 'gpus' wants numbers such as \"0,1,2,3\", not {cfg.gpus!r}")
+
+
+def lr_steps(cfg: Config) -> list[float]:
+    """The epochs of `TRAIN.lr_step`."""
+    return [float(part) for part in cfg.TRAIN.lr_step.split(",") if part.strip()]
+
+
+def batches_per_update(cfg: Config) -> int:
+    """How many batches one update sums: the number of entries in `gpus`, at least 1."""
+    return max(1, sum(1 for part in cfg.gpus.split(",") if part.strip()))

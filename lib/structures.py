@@ -1,0 +1,131 @@
+"""The few objects that travel between the parts: a frame, a training batch, detections, ground truth.
+
+Coordinates follow the conventions written in `lib.boxes`: `(x1, y1, x2, y2)`, 0-based pixels, inclusive corners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Frame:
+    """One video frame as a network reads it.
+
+    image: (3, H, W) float32, RGB order, channel means subtracted, in network-input pixels.
+    scale: network-input pixels per pixel of the original frame.
+    frame_id: number written into the results, 1-based and cumulative over the image set (spec section 4).
+    first: whether a new video begins with this frame.
+    """
+
+    image: Tensor
+    scale: float
+    frame_id: int = 1
+    first: bool = False
+
+    @property
+    def im_info(self) -> Tensor:
+        """(3,) float32 on the CPU: height and width of `image`, and `scale`."""
+        return torch.tensor([self.image.shape[1], self.image.shape[2], self.scale], dtype=torch.float32)
+
+
+@dataclass
+class TrainingBatch:
+    """B training samples of T frames each, zero-padded at the right and bottom to a common size.
+
+    frames: (B, T, 3, H, W) float32; frame 0 is the one whose boxes are given, the others are its reference frames.
+    im_info: (B, 3) float32, on the CPU: height, width (without padding) and scale of each sample.
+    boxes: B tensors (n_i, 4) float32, on the CPU, network-input pixels.
+    labels: B tensors (n_i,) int64, on the CPU, classes from 1 (0 is the background).
+    same_frame: (B, T - 1) bool, on the CPU: the reference is the current frame itself (`eq_flag` of spec section 3).
+    """
+
+    frames: Tensor
+    im_info: Tensor
+    boxes: list[Tensor]
+    labels: list[Tensor]
+    same_frame: Tensor
+
+    @property
+    def images(self) -> Tensor:
+        """(B, 3, H, W): the frames whose boxes are given."""
+        return self.frames[:, 0]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """The same batch with its pixels on `device`; the small box tensors stay on the CPU, where targets are made."""
+        return replace(self, frames=self.frames.to(device, non_blocking=True))
+
+
+@dataclass
+class Detections:
+    """What was found in one frame: equal-length fields, one row per box.
+
+    boxes: (n, 4) float32 in pixels of the ORIGINAL frame. scores: (n,) float32. labels: (n,) int64, from 1.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        if self.boxes.shape != (n, 4) or self.scores.shape != (n,) or self.labels.shape != (n,):
+            raise ValueError(
+                "Detections wants boxes (n, 4), scores (n,) and labels (n,), "
+                f"not {tuple(self.boxes.shape)}, {tuple(self.scores.shape)} and {tuple(self.labels.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, rows) -> Detections:
+        """The rows that `rows` (a mask, an index tensor or a slice) selects."""
+        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows])
+
+    def to(self, device: torch.device | str) -> Detections:
+        return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
+
+    @staticmethod
+    def cat(parts: Sequence[Detections]) -> Detections:
+        """All rows of `parts`, in order; no part gives no rows."""
+        if not parts:
+            return Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+        return Detections(
+            torch.cat([p.boxes for p in parts]),
+            torch.cat([p.scores for p in parts]),
+            torch.cat([p.labels for p in parts]),
+        )
+
+
+@dataclass
+class GroundTruth:
+    """Annotated objects of an image set, column by column; frame `f` of F has frame id `f + 1`.
+
+    class_names: the foreground classes in label order (label 1 first).
+    videos: (F,) int64, index of each frame's video (frames of a still-image set are videos of one frame).
+    offsets: (F + 1,) int64; the objects of frame f are rows `offsets[f]:offsets[f + 1]`.
+    boxes: (G, 4) float64, original pixels. labels: (G,) int64 from 1. track_ids: (G,) int64, -1 where unknown.
+    """
+
+    class_names: list[str]
+    videos: np.ndarray
+    offsets: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    track_ids: np.ndarray
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.offsets) - 1
+
+    def frame_of_object(self) -> np.ndarray:
+        """(G,) int64: the frame index of every object."""
+        return np.repeat(np.arange(self.num_frames), np.diff(self.offsets))

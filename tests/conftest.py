@@ -1,0 +1,31 @@
+"""What every test shares: where the golden numbers and the real clip are, when they are at hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """A function that loads one recorded set by name, or skips the test where the recordings are not at hand."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        path = SHARED / "golden" / f"{name}.npz"
+        if not path.is_file():
+            pytest.skip(f"needs the recorded numbers of the originals ({name}.npz), which are not on this machine")
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The folder of the recordings; skips the test where it is not at hand."""
+    path = SHARED / "golden"
+    if not path.is_dir():
+        pytest.skip("needs the recorded numbers of the originals, which are not on this machine")
+    return path
