@@ -1,0 +1,120 @@
+"""The classes a detector knows: their names, and what annotations call them (spec section 8)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+
+class ClassListError(ValueError):
+    """A class list that cannot be used; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The foreground classes in label order: label 1 is `names[0]`; 0 is the background.
+
+    names: what people read. annotation_names: what the `<name>` of an XML object says, letter by letter.
+    """
+
+    names: tuple[str, ...]
+    annotation_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.names or len(self.names) != len(self.annotation_names):
+            raise ClassListError(
+                f"a class list needs as many names as annotation names and at least one, "
+                f"not {len(self.names)} and {len(self.annotation_names)}"
+            )
+        for what, values in (("name", self.names), ("annotation name", self.annotation_names)):
+            repeated = sorted({value for value in values if values.count(value) > 1})
+            if repeated:
+                raise ClassListError(f"{what} '{repeated[0]}' is given to more than one class")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes including the background."""
+        return len(self.names) + 1
+
+    @cached_property
+    def labels(self) -> dict[str, int]:
+        """Annotation name -> label, from 1."""
+        return {name: label for label, name in enumerate(self.annotation_names, 1)}
+
+
+def _preset(table: str) -> Classes:
+    pairs = [entry.split() for entry in table.strip().splitlines()]
+    return Classes(tuple(name for _, name in pairs), tuple(wordnet_id for wordnet_id, _ in pairs))
+
+
+IMAGENET_VID = _preset("""
+n02691156 airplane
+n02419796 antelope
+n02131653 bear
+n02834778 bicycle
+n01503061 bird
+n02924116 bus
+n02958343 car
+n02402425 cattle
+n02084071 dog
+n02121808 domestic_cat
+n02503517 elephant
+n02118333 fox
+n02510455 giant_panda
+n02342885 hamster
+n02374451 horse
+n02129165 lion
+n01674464 lizard
+n02484322 monkey
+n03790512 motorcycle
+n02324045 rabbit
+n02509815 red_panda
+n02411705 sheep
+n01726692 snake
+n02355227 squirrel
+n02129604 tiger
+n04468005 train
+n01662784 turtle
+n04530566 watercraft
+n02062744 whale
+n02391049 zebra
+""")
+
+
+def load_classes(path: str | os.PathLike = "", dataset_path: str | os.PathLike = "") -> Classes:
+    """The class list at `path`; with no path `<dataset_path>/classes.txt` if there is one, else ImageNet VID's 30.
+
+    The file has one class a line, in label order: `annotation_name display_name`. Without a display name the
+    annotation name serves as both; what follows a `#` is a comment. Raises ClassListError.
+    """
+    if path:
+        return _read(Path(path))
+    beside_the_data = Path(dataset_path) / "classes.txt"
+    if dataset_path and beside_the_data.is_file():
+        return _read(beside_the_data)
+    return IMAGENET_VID
+
+
+def _read(path: Path) -> Classes:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ClassListError(f"{path}: cannot be read ({error.strerror}); give a class list") from error
+    except UnicodeDecodeError as error:
+        raise ClassListError(f"{path}: not a text file; give one class a line") from error
+    annotation_names: dict[str, int] = {}  # name -> line number
+    names: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        fields = line.partition("#")[0].split(None, 1)
+        if not fields:
+            continue
+        annotation_name, name = fields[0], fields[-1].strip()
+        for what, known, value in (("annotation name", annotation_names, annotation_name), ("name", names, name)):
+            if value in known:
+                raise ClassListError(f"{path}:{number}: {what} '{value}' was already given in line {known[value]}")
+            known[value] = number
+    if not names:
+        raise ClassListError(f"{path}: no class in it; write one class a line: annotation_name display_name")
+    return Classes(tuple(names), tuple(annotation_names))

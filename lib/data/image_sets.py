@@ -1,0 +1,110 @@
+"""The lists under ImageSets: which images or videos a set is made of (spec section 4, data/README.md).
+
+A line has two columns, `path number`, and names one image; or four, `path first_frame_id frame_number length`, and
+names one frame of a video for training, or the whole video for testing. Paths have no suffix and begin below
+`Data/DET/` or `Data/VID/`; which of the two is the first word of the set's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be used; the message names the file, where it helps the line, and what to do."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One list file, column by column.
+
+    root: the data set's folder. name: the set's name, `DET_...` or `VID_...`. path: the list file.
+    columns: 2 or 4. paths: (n,) as the list has them, without suffix. lines: (n,) int64, their 1-based lines.
+    numbers: (n, 3) int64: first frame id (1-based, cumulative), 0-based frame number, length of the video in frames;
+        (column 2, 0, 1) in two-column lists.
+    digest: of the file's bytes.
+    """
+
+    root: str
+    name: str
+    path: str
+    columns: int
+    paths: list[str]
+    lines: np.ndarray
+    numbers: np.ndarray
+    digest: str
+
+    @property
+    def kind(self) -> str:
+        """`DET` or `VID`, the folder below Data and Annotations."""
+        return self.name.partition("_")[0]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def image_path(self, stem: str) -> str:
+        """The image file of `stem`, a path below `Data/<kind>` without its suffix."""
+        return os.path.join(self.root, "Data", self.kind, f"{stem}.JPEG")
+
+    def annotation_path(self, stem: str) -> str:
+        """The annotation file of `stem`."""
+        return os.path.join(self.root, "Annotations", self.kind, f"{stem}.xml")
+
+
+def frame_stem(folder: str, number: int) -> str:
+    """The path of frame `number` (0-based) of the video in `folder`, without suffix."""
+    return f"{folder}/{number:06d}"
+
+
+def load_image_set(root: str | os.PathLike, name: str) -> ImageSet:
+    """Read `<root>/ImageSets/<name>.txt`. Raises DatasetError naming the file and the line."""
+    root = os.fspath(root)
+    if name.partition("_")[0] not in ("DET", "VID"):
+        raise DatasetError(
+            f"image set '{name}': its name must begin with DET_ (still images) or VID_ (videos), "
+            "which says where its files are"
+        )
+    path = Path(root, "ImageSets", f"{name}.txt")
+    try:
+        raw = path.read_bytes()
+        rows = [(number, line.split()) for number, line in enumerate(raw.decode().splitlines(), 1) if line.strip()]
+    except OSError as error:
+        raise DatasetError(
+            f"{path}: cannot be read ({error.strerror}); is '{root}' the folder with Data, Annotations and ImageSets?"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not a text file") from error
+    if not rows:
+        raise DatasetError(f"{path}: the list is empty")
+    columns = len(rows[0][1])
+    numbers = np.empty((len(rows), 3), np.int64)
+    for row, (line, fields) in zip(numbers, rows, strict=True):
+        row[:] = _parse(path, line, fields, columns)
+    lines = np.array([line for line, _ in rows])
+    paths = [fields[0] for _, fields in rows]
+    return ImageSet(root, name, str(path), columns, paths, lines, numbers, hashlib.sha256(raw).hexdigest())
+
+
+def _parse(path: Path, line: int, fields: list[str], columns: int) -> tuple[int, int, int]:
+    if len(fields) not in (2, 4):
+        raise DatasetError(
+            f"{path}:{line}: {len(fields)} columns; a line is 'path number' or "
+            "'path first_frame_id frame_number length'"
+        )
+    if len(fields) != columns:
+        raise DatasetError(f"{path}:{line}: {len(fields)} columns, but the lines before it have {columns}")
+    try:
+        values = [int(field) for field in fields[1:]]
+    except ValueError as error:
+        raise DatasetError(f"{path}:{line}: the columns after the path must be whole numbers ({error})") from error
+    if columns == 2:
+        return values[0], 0, 1
+    first_id, number, length = values
+    if not 0 <= number < length:
+        raise DatasetError(f"{path}:{line}: frame {number} of a video of {length} frames; frames count from 0")
+    return first_id, number, length

@@ -1,0 +1,68 @@
+"""Which entries an epoch visits in which order, and which reference frames go with a frame (spec section 3).
+
+A rule for reference frames is a function `choose_references(frame, length, rng) -> list[int]`: for frame `frame`
+(0-based) of a video of `length` frames, the 0-based frames that go with it. A still image is a video of one frame, so
+every reference of a still is the still itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+ChooseReferences = Callable[[int, int, np.random.RandomState], list[int]]
+
+
+def no_references(frame: int, length: int, rng: np.random.RandomState) -> list[int]:
+    """R-FCN: a frame goes alone."""
+    return []
+
+
+def one_reference(
+    frame: int, length: int, rng: np.random.RandomState, min_offset: int = -9, max_offset: int = 0
+) -> list[int]:
+    """Deep Feature Flow: one frame at an offset from `min_offset` to `max_offset`, moved into the video."""
+    return [_inside(frame + rng.randint(min_offset, max_offset + 1), length)]
+
+
+def two_references(
+    frame: int, length: int, rng: np.random.RandomState, min_offset: int = -9, max_offset: int = 9
+) -> list[int]:
+    """FGFA: two frames at different offsets; moved into the video they may still coincide, or be `frame` itself."""
+    offsets = rng.choice(max_offset - min_offset + 1, 2, replace=False) + min_offset
+    return [_inside(frame + offset, length) for offset in offsets]
+
+
+def _inside(frame: int, length: int) -> int:
+    return int(min(max(frame, 0), length - 1))
+
+
+def epoch_order(
+    widths: np.ndarray,
+    heights: np.ndarray,
+    batch: int,
+    rng: np.random.RandomState,
+    shuffle: bool = True,
+    aspect_grouping: bool = True,
+) -> np.ndarray:
+    """The order in which one epoch visits n entries: a permutation of range(n), int64.
+
+    widths, heights: (n,) sizes of the images. batch: entries of one update on all devices together. With grouping,
+    landscape and portrait images are permuted apart, so that few batches mix them, and then whole batches are shuffled.
+    The caller leaves out the last `n % batch` entries, as the originals do.
+    """
+    n = len(widths)
+    if not shuffle:
+        return np.arange(n)
+    if not aspect_grouping:
+        return rng.permutation(n)
+    landscape = np.asarray(widths) >= np.asarray(heights)
+    order = np.hstack((rng.permutation(np.flatnonzero(landscape)), rng.permutation(np.flatnonzero(~landscape))))
+    tail = n % batch
+    if tail:
+        # Without a tail the originals' slice `[:-0]` is empty: the batches then stay as they are, all landscape ones
+        # first. That is always so for a batch of one.
+        rows = order[:-tail].reshape(-1, batch)
+        order[:-tail] = rows[rng.permutation(len(rows))].reshape(-1)
+    return order

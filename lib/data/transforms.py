@@ -1,0 +1,100 @@
+"""From an image file to what a network reads: read, mirror, resize, subtract the means, exactly as the originals.
+
+Spec section 3. Images are (h, w, 3) uint8 in OpenCV's B, G, R order until `to_tensor`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.config import Config
+from lib.structures import Frame
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message names its file."""
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """The image at `path` as (h, w, 3) uint8, B, G, R; an EXIF orientation is ignored, as the boxes ignore it.
+
+    Raises ImageError for a file that is missing or is no image that OpenCV can read.
+    """
+    image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        if not os.path.isfile(path):
+            raise ImageError(f"{path}: no such image file")
+        raise ImageError(f"{path}: not a readable image ({os.path.getsize(path)} bytes); replace the file")
+    return image
+
+
+def resize(image: np.ndarray, short_side: int, longest: int, stride: int = 0) -> tuple[np.ndarray, float]:
+    """`image` with its short side made `short_side`, unless the long side would then exceed `longest` pixels.
+
+    With a `stride`, black pixels at the right and bottom fill both sides up to a multiple of it.
+    Returns the (H, W, 3) image and the scale, in new pixels per pixel of `image`.
+    """
+    sides = image.shape[:2]
+    scale = short_side / min(sides)
+    if np.round(scale * max(sides)) > longest:
+        scale = longest / max(sides)
+    resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    if stride:
+        bottom, right = (-side % stride for side in resized.shape[:2])
+        resized = cv2.copyMakeBorder(resized, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+    return resized, scale
+
+
+def to_tensor(image: np.ndarray, means_bgr: tuple[float, ...]) -> Tensor:
+    """(h, w, 3) uint8 B, G, R -> (3, h, w) float32 R, G, B with the channel means subtracted."""
+    tensor = np.empty((3, *image.shape[:2]), np.float32)
+    for channel in range(3):
+        # The originals subtract in float64 and then round to float32; a table of the 256 results does both at once.
+        table = (np.arange(256) - float(means_bgr[2 - channel])).astype(np.float32)
+        cv2.LUT(np.ascontiguousarray(image[:, :, 2 - channel]), table, dst=tensor[channel])
+    return torch.from_numpy(tensor)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How frames become network input: the pair of SCALES, PIXEL_MEANS (B, G, R) and IMAGE_STRIDE of a config."""
+
+    short_side: int
+    longest: int
+    means_bgr: tuple[float, float, float]
+    stride: int = 0
+
+    @staticmethod
+    def from_config(cfg: Config) -> Preprocessing:
+        short_side, longest = cfg.SCALES[0]
+        return Preprocessing(short_side, longest, tuple(cfg.network.PIXEL_MEANS), cfg.network.IMAGE_STRIDE)
+
+    def __call__(self, image: np.ndarray, frame_id: int = 1, first: bool = False) -> Frame:
+        """A `Frame` of the (h, w, 3) uint8 B, G, R `image`."""
+        resized, scale = resize(image, self.short_side, self.longest, self.stride)
+        return Frame(to_tensor(resized, self.means_bgr), scale, frame_id, first)
+
+
+def scale_boxes(boxes: np.ndarray, scale: float, height: int, width: int, snap: bool) -> np.ndarray:
+    """Boxes (n, 4) in original pixels -> (n, 4) float32 in pixels of a network input of `height` x `width`.
+
+    snap: round to whole pixels (half to even) and clip to the input, as the originals do for R-FCN only; for DFF and
+    FGFA the scaled boxes stay as they are.
+    """
+    scaled = boxes.astype(np.float64) * scale
+    if snap:
+        scaled = np.clip(np.round(scaled), 0, [width - 1, height - 1, width - 1, height - 1])
+    return scaled.astype(np.float32)
+
+
+def flip_boxes(boxes: np.ndarray, width: int | np.ndarray) -> np.ndarray:
+    """Boxes (n, 4) of images `width` pixels wide (one number, or (n,)), mirrored left to right; the dtype is kept."""
+    return np.stack((width - boxes[:, 2] - 1, boxes[:, 1], width - boxes[:, 0] - 1, boxes[:, 3]), axis=1).astype(
+        boxes.dtype
+    )
