@@ -1,0 +1,79 @@
+"""From the configuration to the parts that all methods share. Nothing else in `lib.models` sees the configuration."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from lib.config import Config
+from lib.models.anchors import make_anchors
+from lib.models.detector import Detector, ProposalRule
+from lib.models.features import Features
+from lib.models.mxnet_names import fixed_parameters
+from lib.models.postprocess import PostProcess
+from lib.models.resnet import ResNet
+from lib.models.rfcn_head import RFCNHead
+from lib.models.rpn import RPN
+from lib.models.targets import AnchorRule, RoIRule
+
+
+def build_features(cfg: Config) -> Features:
+    """The shared feature extractor that `cfg.network` describes, with random weights."""
+    network = cfg.network
+    resnet = ResNet(network.DEPTH, network.WIDTH, network.NORM, network.BN_EPS)
+    return Features(resnet, network.FEAT_DIM)
+
+
+def build_detector(cfg: Config, num_classes: int) -> Detector:
+    """Everything after the feature map, with random weights; `num_classes` counts the background."""
+    network, train = cfg.network, cfg.TRAIN
+    half = network.FEAT_DIM // 2
+    return Detector(
+        RPN(half, network.NUM_ANCHORS),
+        RFCNHead(half, num_classes, stride=network.RCNN_FEAT_STRIDE),
+        make_anchors(network.RPN_FEAT_STRIDE, network.ANCHOR_RATIOS, network.ANCHOR_SCALES),
+        network.RPN_FEAT_STRIDE,
+        train_proposals=_proposal_rule(cfg.TRAIN),
+        test_proposals=_proposal_rule(cfg.TEST),
+        anchor_rule=AnchorRule(
+            batch_size=train.RPN_BATCH_SIZE,
+            foreground_fraction=train.RPN_FG_FRACTION,
+            positive_overlap=train.RPN_POSITIVE_OVERLAP,
+            negative_overlap=train.RPN_NEGATIVE_OVERLAP,
+            clobber_positives=train.RPN_CLOBBER_POSITIVES,
+            weights=tuple(train.RPN_BBOX_WEIGHTS),
+            means=tuple(network.ANCHOR_MEANS),
+            stds=tuple(network.ANCHOR_STDS),
+        ),
+        roi_rule=RoIRule(
+            rois_per_image=train.BATCH_ROIS,
+            foreground_fraction=train.FG_FRACTION,
+            foreground_overlap=train.FG_THRESH,
+            background_below=train.BG_THRESH_HI,
+            background_from=train.BG_THRESH_LO,
+            weights=tuple(train.BBOX_WEIGHTS),
+            means=tuple(train.BBOX_MEANS),
+            stds=tuple(train.BBOX_STDS),
+        ),
+        ohem_rois=train.BATCH_ROIS_OHEM if train.ENABLE_OHEM else None,
+    )
+
+
+def build_postprocess(cfg: Config) -> PostProcess:
+    """The rule that `cfg.TEST` describes; a max_per_image of 0 means any number, as in the originals."""
+    return PostProcess(cfg.TEST.SCORE_THRESH, cfg.TEST.NMS, cfg.TEST.max_per_image or None)
+
+
+def fix_parameters(model: nn.Module, cfg: Config) -> nn.Module:
+    """Switch off the gradient of what FIXED_PARAMS names; returns `model`."""
+    fixed = set(fixed_parameters(model, cfg.network.FIXED_PARAMS))
+    for name, parameter in model.named_parameters():
+        if name in fixed:
+            parameter.requires_grad_(False)
+    return model
+
+
+def _proposal_rule(section: Config) -> ProposalRule:
+    """From cfg.TRAIN or cfg.TEST."""
+    return ProposalRule(
+        section.RPN_PRE_NMS_TOP_N, section.RPN_POST_NMS_TOP_N, section.RPN_NMS_THRESH, section.RPN_MIN_SIZE
+    )

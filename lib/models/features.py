@@ -1,0 +1,24 @@
+"""The feature map that every method shares, warps, scales and caches (spec section 1)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.models.resnet import ResNet
+
+
+class Features(nn.Module):
+    """ResNet, `feat_conv_3x3` with dilation 6, ReLU: images (B, 3, H, W) -> (B, out_channels, H/16, W/16)."""
+
+    def __init__(self, resnet: ResNet, out_channels: int = 1024) -> None:
+        super().__init__()
+        self.resnet = resnet
+        self.out_channels = out_channels
+        self.feat_conv_3x3 = nn.Conv2d(resnet.out_channels, out_channels, 3, padding=6, dilation=6)
+        nn.init.normal_(self.feat_conv_3x3.weight, std=0.01)
+        nn.init.zeros_(self.feat_conv_3x3.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.resnet(images)  # (B, C5, H/16, W/16)
+        return F.relu(self.feat_conv_3x3(x), inplace=True)  # (B, out_channels, H/16, W/16)

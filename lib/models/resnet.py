@@ -1,0 +1,182 @@
+"""ResNet-v1 in the Caffe/MSRA form that the originals use (He et al. 2016; spec section 1).
+
+Differences from the form torchvision ships: the stride of a bottleneck sits on its first 1x1 convolution, and res5
+keeps stride 1 with dilated 3x3 convolutions, so the overall stride is 16. Modules carry Caffe's names (res2a, res3b1,
+branch2a, ...), from which `lib.models.mxnet_names` derives the original parameter names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+UNITS_PER_STAGE: dict[int, tuple[int, int, int, int]] = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch normalisation by stored statistics, in training too; its weight and bias are ordinary parameters.
+
+    (B, C, H, W) -> the same. The state has the names of `nn.BatchNorm2d`, whose checkpoints load as they are.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        # nn.BatchNorm2d counts its batches; nothing here does
+        state_dict.pop(f"{prefix}num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+def freeze_batch_norms(module: nn.Module) -> nn.Module:
+    """Replace every `nn.BatchNorm2d` inside `module` by a `FrozenBatchNorm` of the same values; returns `module`."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm(child.num_features, child.eps)
+            frozen.load_state_dict(child.state_dict())
+            setattr(module, name, frozen.to(child.weight.device, child.weight.dtype))
+        else:
+            freeze_batch_norms(child)
+    return module
+
+
+def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
+    """`norm(conv(x))`. Without gradients the normalisation is folded into the weights, which spares a pass over x."""
+    if torch.is_grad_enabled() or not (isinstance(norm, FrozenBatchNorm) or not norm.training):
+        return norm(conv(x))
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
+    shift = norm.bias - norm.running_mean * scale
+    weight = conv.weight * scale[:, None, None, None]
+    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation)
+
+
+def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False)
+
+
+class _Bottleneck(nn.Module):
+    """1x1 (with the stride), 3x3, 1x1 and the shortcut: (B, in, H, W) -> (B, 4 * width, H/stride, W/stride)."""
+
+    expansion = 4
+
+    def __init__(
+        self, in_channels: int, width: int, stride: int, dilation: int, norm: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.branch1 = None
+        if stride != 1 or in_channels != out_channels:
+            self.branch1 = _conv(in_channels, out_channels, 1, stride)
+            self.bn_branch1 = norm(out_channels)
+        self.branch2a = _conv(in_channels, width, 1, stride)
+        self.bn_branch2a = norm(width)
+        self.branch2b = _conv(width, width, 3, dilation=dilation)
+        self.bn_branch2b = norm(width)
+        self.branch2c = _conv(width, out_channels, 1)
+        self.bn_branch2c = norm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.branch1 is None else conv_norm(x, self.branch1, self.bn_branch1)
+        x = F.relu(conv_norm(x, self.branch2a, self.bn_branch2a), inplace=True)
+        x = F.relu(conv_norm(x, self.branch2b, self.bn_branch2b), inplace=True)
+        x = conv_norm(x, self.branch2c, self.bn_branch2c)
+        return F.relu(x + shortcut, inplace=True)
+
+
+class _Basic(nn.Module):
+    """Two 3x3, the first with the stride, and the shortcut: (B, in, H, W) -> (B, width, H/stride, W/stride)."""
+
+    expansion = 1
+
+    def __init__(
+        self, in_channels: int, width: int, stride: int, dilation: int, norm: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        self.branch1 = None
+        if stride != 1 or in_channels != width:
+            self.branch1 = _conv(in_channels, width, 1, stride)
+            self.bn_branch1 = norm(width)
+        self.branch2a = _conv(in_channels, width, 3, stride, dilation)
+        self.bn_branch2a = norm(width)
+        self.branch2b = _conv(width, width, 3, dilation=dilation)
+        self.bn_branch2b = norm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.branch1 is None else conv_norm(x, self.branch1, self.bn_branch1)
+        x = F.relu(conv_norm(x, self.branch2a, self.bn_branch2a), inplace=True)
+        x = conv_norm(x, self.branch2b, self.bn_branch2b)
+        return F.relu(x + shortcut, inplace=True)
+
+
+def unit_names(depth: int) -> list[list[str]]:
+    """Caffe's names of the residual units, stage by stage: res2a, res2b, ...; in the deep nets res3b1, res3b2, ..."""
+    names = []
+    for stage, units in enumerate(UNITS_PER_STAGE[depth], start=2):
+        if depth > 50 and stage in (3, 4):
+            names.append([f"res{stage}a", *(f"res{stage}b{i}" for i in range(1, units))])
+        else:
+            names.append([f"res{stage}{chr(ord('a') + i)}" for i in range(units)])
+    return names
+
+
+class ResNet(nn.Module):
+    """Images (B, 3, H, W) -> res5 after its ReLU (B, out_channels, ceil(H/16), ceil(W/16)).
+
+    depth: 18, 34, 50, 101 or 152. width: channels of conv1; 64 is ResNet's own, less makes a small net.
+    norm: "frozen" (stored statistics, as the originals) or "trained" (`nn.BatchNorm2d`, for nets without pre-training).
+    The weights start as He et al. 2015 draw them; raises ValueError for another depth or norm.
+    """
+
+    def __init__(self, depth: int, width: int = 64, norm: str = "frozen", bn_eps: float = 1e-5) -> None:
+        super().__init__()
+        if depth not in UNITS_PER_STAGE:
+            raise ValueError(f"ResNet depth must be one of {sorted(UNITS_PER_STAGE)}, not {depth!r}")
+        if norm not in ("frozen", "trained"):
+            raise ValueError(f"ResNet norm must be 'frozen' or 'trained', not {norm!r}")
+        make_norm = partial(FrozenBatchNorm if norm == "frozen" else nn.BatchNorm2d, eps=bn_eps)
+        unit = _Bottleneck if depth >= 50 else _Basic
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn_conv1 = make_norm(width)
+        self.stages = unit_names(depth)
+        channels = width
+        for stage, names in enumerate(self.stages):
+            stage_width = width * 2**stage
+            dilation = 2 if stage == 3 else 1
+            for index, name in enumerate(names):
+                stride = 2 if index == 0 and stage in (1, 2) else 1
+                self.add_module(name, unit(channels, stage_width, stride, dilation, make_norm))
+                channels = stage_width * unit.expansion
+        self.out_channels = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(conv_norm(images, self.conv1, self.bn_conv1), inplace=True)  # (B, width, H/2, W/2)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)  # (B, width, H/4, W/4)
+        for names in self.stages:  # res2 keeps H/4, res3 makes H/8, res4 H/16, res5 keeps H/16
+            for name in names:
+                x = getattr(self, name)(x)
+        return x
