@@ -52,9 +52,12 @@ def _equal_sized(frames: Iterable[Frame], most: int) -> Iterator[list[Frame]]:
     """Consecutive frames of equal size, at most `most` at a time."""
     batch: list[Frame] = []
     for frame in frames:
-        if batch and (len(batch) == most or frame.image.shape != batch[0].image.shape):
+        if batch and frame.image.shape != batch[0].image.shape:
             yield batch
             batch = []
         batch.append(frame)
+        if len(batch) == most:  # at once: a camera's frame is not kept waiting for the next one
+            yield batch
+            batch = []
     if batch:
         yield batch

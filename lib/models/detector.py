@@ -36,7 +36,7 @@ class Detector(nn.Module):
     ohem_rois: RoIs per image that count in the head's losses; None: all of them.
     The head's deltas are in units of `roi_rule.stds`, in testing as in training: weights saved by the originals under
     names with `_test` have that factor multiplied in already and must not be loaded in place of the plain ones.
-    Convolutions included, everything here is float32, also where autocast surrounds it.
+    Convolutions included, everything here is in the module's own dtype, float32, also where autocast surrounds it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Detector(nn.Module):
     def predict(self, features: Tensor, im_info: Tensor) -> list[RawDetections]:
         """Features (B, C, h, w) and im_info (B, 3) -> one `RawDetections` per image, in original pixels."""
         with torch.autocast(features.device.type, enabled=False):
-            rpn_features, head_features = features.float().chunk(2, dim=1)  # (B, C/2, h, w) each
+            rpn_features, head_features = features.to(self.anchors.dtype).chunk(2, dim=1)  # (B, C/2, h, w) each
             rois = self.propose(*self.rpn(rpn_features), im_info, self.test_proposals)  # (B*R, 5)
             scores, deltas = self.head(head_features, rois)  # (B*R, K), (B*R, 8)
             deltas = deltas[:, 4:] * self.box_stds + self.box_means
@@ -104,7 +104,7 @@ class Detector(nn.Module):
         BATCH_ROIS_OHEM. Keys: rpn_cls_loss, rpn_bbox_loss, rcnn_cls_loss, rcnn_bbox_loss and the originals' metrics.
         """
         with torch.autocast(features.device.type, enabled=False):
-            rpn_features, head_features = features.float().chunk(2, dim=1)  # (B, C/2, h, w) each
+            rpn_features, head_features = features.to(self.anchors.dtype).chunk(2, dim=1)  # (B, C/2, h, w) each
             scores, deltas = self.rpn(rpn_features)  # (B, 2A, h, w), (B, 4A, h, w)
             rpn_terms = self._rpn_losses(scores, deltas, batch, rng)
             rois = self.propose(scores, deltas, batch.im_info, self.train_proposals)  # (B*R, 5)

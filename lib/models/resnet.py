@@ -62,8 +62,10 @@ def freeze_batch_norms(module: nn.Module) -> nn.Module:
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """`norm(conv(x))`. Without gradients the normalisation is folded into the weights, which spares a pass over x."""
-    if torch.is_grad_enabled() or not (isinstance(norm, FrozenBatchNorm) or not norm.training):
+    """`norm(conv(x))`. Where no gradient is wanted, stored statistics are folded into the weights: one pass over x."""
+    tensors = (x, conv.weight, norm.weight, norm.bias)
+    wants_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if wants_gradient or not (isinstance(norm, FrozenBatchNorm) or not norm.training):
         return norm(conv(x))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
     shift = norm.bias - norm.running_mean * scale

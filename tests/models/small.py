@@ -1,0 +1,62 @@
+"""A small R-FCN and made-up batches for tests of shapes and rules."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from lib.config import load_config
+from lib.structures import Frame, TrainingBatch
+from rfcn.model import RFCN, build_rfcn
+
+NUM_CLASSES = 6
+
+
+def small_config(*overrides: str):
+    """Depth 18, width 16, six classes, four anchors: nothing here is the originals' number."""
+    return load_config(
+        None,
+        [
+            "network.DEPTH=18",
+            "network.WIDTH=16",
+            "network.FEAT_DIM=32",
+            "network.ANCHOR_RATIOS=[0.5, 1]",
+            "network.ANCHOR_SCALES=[2, 4]",
+            "network.NUM_ANCHORS=4",
+            "TRAIN.BATCH_ROIS=-1",
+            "TRAIN.ENABLE_OHEM=true",
+            "TRAIN.RPN_POST_NMS_TOP_N=60",
+            "TRAIN.RPN_MIN_SIZE=0",
+            "TEST.RPN_POST_NMS_TOP_N=50",
+            "TEST.RPN_MIN_SIZE=0",
+            *overrides,
+        ],
+    )
+
+
+def small_rfcn(*overrides: str, seed: int = 0) -> RFCN:
+    torch.manual_seed(seed)
+    model = build_rfcn(small_config(*overrides), NUM_CLASSES)
+    with torch.no_grad():  # weights of 0.01 would make all scores alike
+        for conv in (model.detector.rpn.rpn_cls_score, model.detector.head.rfcn_cls, model.features.feat_conv_3x3):
+            conv.weight.mul_(5)
+    return model
+
+
+def random_batch(objects: list[int], height: int = 96, width: int = 128, seed: int = 0) -> TrainingBatch:
+    """One image per entry of `objects`, with that many boxes."""
+    rng = np.random.RandomState(seed)
+    boxes, labels = [], []
+    for n in objects:
+        corner = rng.uniform(0, (width / 2, height / 2), (n, 2))
+        sides = rng.uniform(20, 45, (n, 2))
+        boxes.append(torch.from_numpy(np.hstack((corner, corner + sides))).float())
+        labels.append(torch.from_numpy(rng.randint(1, NUM_CLASSES, n)))
+    images = torch.from_numpy(rng.standard_normal((len(objects), 1, 3, height, width))).float()
+    im_info = torch.tensor([[height, width, 1.0]]).repeat(len(objects), 1)
+    return TrainingBatch(images, im_info, boxes, labels, torch.zeros(len(objects), 0, dtype=torch.bool))
+
+
+def random_frames(sizes: list[tuple[int, int]], scale: float = 2.0, seed: int = 0) -> list[Frame]:
+    generator = torch.Generator().manual_seed(seed)
+    return [Frame(torch.randn(3, h, w, generator=generator), scale, i + 1, i == 0) for i, (h, w) in enumerate(sizes)]
