@@ -76,15 +76,21 @@ def test_images_without_objects_are_all_background(rois):
     assert terms["rcnn_cls_loss"] > 0
 
 
+def test_without_ohem_the_box_loss_is_a_mean_over_all_rois():
+    terms = small_rfcn("TRAIN.ENABLE_OHEM=false", "TRAIN.BATCH_ROIS=24").losses(random_batch([3]), _rng())
+    assert terms["rcnn_bbox_loss"] > 0
+    torch.testing.assert_close(terms["rcnn_bbox_loss"], terms["RCNNL1Loss"])  # sum over 24, and over 24 labels
+
+
 def test_padding_holds_no_anchor_that_counts():
-    model, batch = small_rfcn("TRAIN.RPN_BATCH_SIZE=2000"), random_batch([1])
-    whole = model.losses(batch, _rng())
+    """Wild features in the padding, none in the image: every anchor that counts is undecided, so the loss is ln 2."""
+    model, batch = small_rfcn(), random_batch([1])
     batch = replace(batch, im_info=torch.tensor([[64.0, 64.0, 1.0]]), boxes=[torch.tensor([[5.0, 5, 40, 40]])])
-    model.detector.rpn.rpn_cls_score.weight.data.zero_()
-    model.detector.rpn.rpn_cls_score.bias.data.zero_()
-    part = model.losses(batch, _rng())
-    assert part["RPNLogLoss"].item() == pytest.approx(np.log(2), rel=1e-5)
-    assert not torch.equal(whole["rpn_cls_loss"], part["rpn_cls_loss"])
+    features = torch.zeros(1, 32, 6, 8)
+    features[:, :, 4:], features[:, :, :, 4:] = 1e3, 1e3
+    terms = model.detector.losses(features, batch, _rng())
+    assert terms["rpn_cls_loss"].item() == pytest.approx(np.log(2), rel=1e-6)
+    assert terms["RPNLogLoss"].item() == pytest.approx(np.log(2), rel=1e-6)
 
 
 def test_predictions_are_in_original_pixels_of_each_image():

@@ -65,6 +65,13 @@ def test_best_anchor_of_an_object_is_foreground_even_at_overlap_zero():
     assert targets.labels.tolist() == [1, 1, -1]  # all inside ones tie at 0; the last is not inside
 
 
+def test_anchors_end_before_the_border():
+    """Original rule: x2 < width. A last corner between width - 1 and width is still inside, one at width is not."""
+    grid = torch.tensor([[0.0, 0, 99.5, 99.5], [0, 0, 100, 50], [0, 0, 50, 100], [-0.5, 0, 50, 50], [0, -0.5, 50, 50]])
+    targets = assign_anchors(NO_BOXES, grid, 100, 100, EVERYTHING, np.random.RandomState(0))
+    assert targets.labels.tolist() == [0, -1, -1, -1, -1]
+
+
 def test_clobbering_lets_background_win():
     grid, far = torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([[60.0, 60, 70, 70]])
     rule = AnchorRule(clobber_positives=True)

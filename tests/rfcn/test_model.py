@@ -265,6 +265,19 @@ def test_raw_boxes_for_sequence_nms(small):
     assert len(found) == 50 * 5
 
 
+def test_weights_start_as_the_originals_do():
+    torch.manual_seed(0)
+    model = build_rfcn(load_config(None, ["network.DEPTH=18"]), 31)
+    detector, resnet = model.detector, model.features.resnet
+    new = (model.features.feat_conv_3x3, *detector.rpn.children(), *detector.head.children())
+    for conv in new:
+        assert conv.weight.std().item() == pytest.approx(0.01, rel=0.05)
+        assert not conv.bias.any()
+    for conv in (resnet.conv1, resnet.res4a.branch2a):
+        fan_out = conv.out_channels * conv.kernel_size[0] ** 2
+        assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+
+
 def test_parts_follow_the_configuration():
     model = build_rfcn(small_config("network.NORM=trained", "network.BN_EPS=2e-5", "TRAIN.ENABLE_OHEM=false"), 4)
     assert isinstance(model.features.resnet.bn_conv1, torch.nn.BatchNorm2d)
