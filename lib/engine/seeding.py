@@ -1,0 +1,32 @@
+"""Random numbers that depend only on the seed and the place in the training, so that a resumed run is the same."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+
+_UINT32 = 0xFFFFFFFF
+
+
+def seed_everything(seed: int, deterministic: bool = True) -> None:
+    """Seed Python's, NumPy's and torch's global generators; with `deterministic`, ask torch for repeatable kernels.
+
+    Repeatable kernels are for the CPU: on CUDA some operators have none and would be refused.
+    """
+    random.seed(seed)
+    np.random.seed(seed & _UINT32)  # some libraries still draw from NumPy's global generator
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it costs time and nothing here reads such memory
+
+
+def batch_rng(seed: int, update: int, batch: int) -> np.random.RandomState:
+    """The generator for the training targets of batch `batch` (from 0) of update `update` (from 1)."""
+    return np.random.RandomState([seed & _UINT32, update & _UINT32, batch & _UINT32])
+
+
+def update_seed(seed: int, update: int) -> int:
+    """A seed for torch's generator (dropout and the like) in update `update`: unlike ones for unlike pairs."""
+    return int(np.random.SeedSequence([seed & _UINT32, update & _UINT32]).generate_state(1, np.uint64)[0] >> 1)
