@@ -18,7 +18,7 @@ from lib.data.synthetic.sprites import Sprite, make_scenery, make_sprite
 SPLITS = ("train", "val", "stills")
 # Longer side of an object in frames 240 pixels high, by the number of objects in the clip.
 _SIZES = {1: (100, 185), 2: (85, 150), 3: (75, 125), 4: (70, 105)}
-_LEAVING = {motion.SLOW: 0.0, motion.MEDIUM: 0.12, motion.FAST: 0.3}  # how many make a trip out of the frame
+_LEAVING = {motion.SLOW: 0.0, motion.MEDIUM: 0.12, motion.FAST: 0.2}  # how many make a trip out of the frame
 _SHORTEST_TRIP = 16  # frames a clip must have for that
 _STILL_SHAPES = ((1.0, 1.0), (0.75, 4 / 3), (1.0, 0.75), (0.9, 0.9))  # width and height of stills over the frame's
 

@@ -49,7 +49,13 @@ def annotated(clip: Clip, index: int, settings: Settings) -> np.ndarray:
 
 
 def _liveliness(clip: Clip) -> float:
-    """How far the quickest object's centre moves from one frame to the next, at the median (pixels)."""
+    """How far the quickest object's centre moves from one frame to the next, at the median (pixels).
+
+    0 for a clip in which an object is out of sight at times.
+    """
+    cast = sum(layer.label > 0 for layer in clip.layers)
+    if min(len(objects) for objects in clip.objects) < cast:
+        return 0.0
     steps = [0.0]
     for layer in clip.layers[1:]:
         if layer.label:
