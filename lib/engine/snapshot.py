@@ -16,6 +16,7 @@ from lib.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
 _KEYS = ("model", "optimizer", "epoch", "batch", "iteration", "config")
+_COUNTER = "num_batches_tracked"  # of nn.BatchNorm2d; frozen normalisation has none, and nothing depends on it
 _SHOWN = 20  # names listed per kind of mismatch
 
 
@@ -158,8 +159,8 @@ def load_state(module: nn.Module, state: Any, path: str | os.PathLike) -> None:
         if name in state and state[name].shape != own[name].shape
     ]
     problems = {
-        "missing in the file": [name for name in own if name not in state],
-        "in the file, but not in the model": [name for name in state if name not in own],
+        "missing in the file": [n for n in own if n not in state and not n.endswith(_COUNTER)],
+        "in the file, but not in the model": [n for n in state if n not in own and not n.endswith(_COUNTER)],
         "of another shape": shapes,
     }
     if any(problems.values()):
@@ -168,7 +169,7 @@ def load_state(module: nn.Module, state: Any, path: str | os.PathLike) -> None:
             f"{path}: does not fit this model; was it made with another configuration (depth, width, classes)?\n"
             + "\n".join(lines)
         )
-    module.load_state_dict(state)
+    module.load_state_dict(state, strict=False)  # strictly checked above, counters aside
 
 
 def _listed(names: list[str]) -> str:
