@@ -162,9 +162,10 @@ class _Outputs:
         stage.draw += time.perf_counter() - end
 
     def _take(self, name: str, image: np.ndarray, shown: Detections) -> int:
-        picture = draw_detections(image, shown, self.listing.class_names, scale=display_scale(image))
-        self.video.write(picture)
-        self.sheet.add(picture, name)
+        names = self.listing.class_names
+        self.video.write(draw_detections(image, shown, names, scale=display_scale(image)))
+        # Drawn anew at its own size: labels of a picture made for the video would shrink to nothing.
+        self.sheet.add(draw_detections(image, shown, names, scale=self.sheet.width / image.shape[1]), name)
         self.listing.add(name, image, shown)
         self.bar.update()
         return len(shown)
