@@ -59,7 +59,8 @@ class VideoWriter:
                 self._check()
                 os.replace(self._temporary, self.path)
         finally:
-            self._temporary.unlink(missing_ok=True)
+            if self._temporary.exists():
+                self._temporary.unlink()
 
     def write(self, image: np.ndarray) -> None:
         """Append one (H, W, 3) uint8 BGR image."""

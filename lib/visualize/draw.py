@@ -22,11 +22,11 @@ _WHITE, _BLACK = (255, 255, 255), (24, 20, 18)
 def class_colour(label: int) -> tuple[int, int, int]:
     """The (B, G, R) colour of class `label`: always the same one, and far from that of its neighbours.
 
-    Hues advance by the golden angle, so that any first n classes are spread over the circle; three brightnesses take
-    turns, so that the hues that do come close still differ.
+    Hues advance by a noble fraction of the circle, so that any first n classes are spread over it; the second and third
+    ten are darker and paler, so that hues that do come close still differ.
     """
-    hue = (0.58 + 0.6180339887 * (label - 1)) % 1.0
-    saturation, value = ((0.72, 1.0), (0.85, 0.92), (0.45, 1.0))[(label - 1) // 5 % 3]
+    hue = (0.16 + 0.7236067977 * (label - 1)) % 1.0
+    saturation, value = ((0.80, 1.0), (0.95, 0.8), (0.45, 1.0))[(label - 1) // 10 % 3]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(255 * blue), round(255 * green), round(255 * red)
 
