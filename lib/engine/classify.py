@@ -24,10 +24,9 @@ class Classifier(nn.Module):
         self.classifier = nn.Linear(backbone.out_channels, num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
-        self.to(memory_format=torch.channels_last)  # faster convolutions, the same values
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.backbone(images.contiguous(memory_format=torch.channels_last))  # (B, C, h, w)
+        features = self.backbone(images)  # (B, C, h, w)
         return self.classifier(features.mean(dim=(2, 3)))  # (B, num_classes)
 
     def losses(self, batch: LabelledImages, rng: np.random.RandomState) -> dict[str, Tensor]:

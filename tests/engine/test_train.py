@@ -6,7 +6,6 @@ import signal
 import numpy as np
 import pytest
 import torch
-from engine_stand_ins import NUM_SAMPLES, TinyModel, config, loader_of, original_name, points_of
 
 from lib.config import ConfigError
 from lib.engine.meters import RunningMeans
@@ -14,6 +13,7 @@ from lib.engine.non_finite import NonFiniteError
 from lib.engine.seeding import batch_rng
 from lib.engine.snapshot import SnapshotError, load_snapshot
 from lib.engine.train import train
+from tests.engine.stand_ins import NUM_SAMPLES, TinyModel, config, loader_of, original_name, points_of
 
 KINDS = ["sgd", "adamw"]
 
