@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 from easydict import EasyDict
 
+from lib.errors import InputError
+
 Config = EasyDict
 
 _DEFAULTS: dict[str, Any] = {
@@ -84,7 +86,6 @@ _DEFAULTS: dict[str, Any] = {
         "FG_THRESH": 0.5,
         "BG_THRESH_HI": 0.5,
         "BG_THRESH_LO": 0.0,
-        "BBOX_REGRESSION_THRESH": 0.5,
         "BBOX_MEANS": [0.0, 0.0, 0.0, 0.0],
         "BBOX_STDS": [0.1, 0.1, 0.2, 0.2],
         "BBOX_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
@@ -94,7 +95,6 @@ _DEFAULTS: dict[str, Any] = {
         "RPN_NEGATIVE_OVERLAP": 0.3,
         "RPN_CLOBBER_POSITIVES": False,
         "RPN_BBOX_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
-        "RPN_POSITIVE_WEIGHT": -1.0,
         "RPN_NMS_THRESH": 0.7,
         "RPN_PRE_NMS_TOP_N": 12000,
         "RPN_POST_NMS_TOP_N": 2000,
@@ -125,10 +125,12 @@ WITHOUT_MEANING: dict[str, str] = {
     "TRAIN.END2END": "training is always end to end",
     "TEST.HAS_RPN": "there is always an RPN",
     "TRAIN.BBOX_NORMALIZATION_PRECOMPUTED": "box targets are always normalised with BBOX_MEANS and BBOX_STDS",
+    "TRAIN.BBOX_REGRESSION_THRESH": "only training on stored proposals had a use for it",
+    "TRAIN.RPN_POSITIVE_WEIGHT": "RPN_BBOX_WEIGHTS on positive anchors is the rule",
 }
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A configuration that cannot be used; the message names the file or argument, the key and what to do."""
 
 
@@ -207,6 +209,8 @@ def _merge(cfg: Config, tree: dict[str, Any], prefix: str, where: str, ignored: 
                 raise ConfigError(f"{where}: '{name}' is a section and needs keys under it, not {value!r}")
             _merge(cfg[key], value, f"{name}.", where, ignored)
         else:
+            if name == "SCALES" and isinstance(value, list) and len(value) == 2 and not isinstance(value[0], list):
+                value = [value]  # the originals' files give the pair without the outer list
             cfg[key] = _convert(value, cfg[key], name, where)
 
 
