@@ -18,12 +18,13 @@ import cv2
 import numpy as np
 
 from lib.data.transforms import Preprocessing, read_image
+from lib.errors import InputError
 from lib.structures import Frame
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
 
 
-class SourceError(ValueError):
+class SourceError(InputError):
     """Frames that cannot be read; the message names the file and what to do."""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from lib.errors import InputError
 from lib.visualize.draw import draw_caption
 
 # VP9 is the one codec of OpenCV's wheel that browsers play: it has no H.264 encoder, and MPEG-4 part 2 they refuse.
@@ -19,7 +20,7 @@ _FOURCC = {".webm": "VP90", ".mp4": "vp09"}
 _GREY = 32  # of the space around pictures
 
 
-class VideoError(RuntimeError):
+class VideoError(InputError):
     """A video that cannot be written; the message names the file and what to do."""
 
 

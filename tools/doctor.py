@@ -1,0 +1,220 @@
+"""Report what is installed and built here, and what is missing, each finding with its cure.
+
+Example: python tools/doctor.py --cfg configs/rfcn/resnet_v1_101_imagenet_vid_rfcn_end2end_ohem.yaml
+Ends with status 1 when something is missing that the code cannot run without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+# The doctor must answer where nothing is installed yet; so it finds `lib` by itself, and imports it inside the checks.
+sys.path.insert(0, str(ROOT))
+
+OLDEST_PYTHON = (3, 10)
+SET_UP = "run: bash tools/setup_env.sh"
+BUILD = "run: pip install --no-build-isolation -e ."
+
+
+class Finding(NamedTuple):
+    """level: "ok", "note" (works without it) or "fault" (does not). cure: what to do; empty when ok."""
+
+    level: str
+    subject: str
+    text: str
+    cure: str = ""
+
+
+def check_python() -> Iterator[Finding]:
+    text = f"{platform.python_version()} ({sys.executable}), {platform.platform()}"
+    if tuple(sys.version_info) < OLDEST_PYTHON:
+        yield Finding(
+            "fault", "Python", text, "Python 3.10 or newer is needed; PYTHON=python3.11 bash tools/setup_env.sh"
+        )
+    else:
+        yield Finding("ok", "Python", text)
+
+
+def check_packages(requirements: Path = ROOT / "requirements.txt") -> Iterator[Finding]:
+    """Every pinned package against what is installed."""
+    fitting, missing = 0, []
+    for name, wanted in pinned(requirements):
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+            continue
+        if found.split("+")[0] == wanted:
+            fitting += 1
+        else:
+            cure = f"if something fails: pip install {name}=={wanted}"
+            yield Finding("note", name, f"{found}; the tests ran with {wanted}", cure)
+    if missing:
+        yield Finding("fault", "packages", f"not installed: {', '.join(missing)}", SET_UP)
+    yield Finding("ok", "packages", f"{fitting} as pinned in {requirements.name}")
+
+
+def pinned(requirements: Path) -> Iterator[tuple[str, str]]:
+    """(package, version) of every line `package==version` that is for this Python."""
+    version = sys.version_info[:2]
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        match = re.match(r"([\w.-]+)==([\w.]+)\s*(?:;\s*python_version\s*(<|>=)\s*\"(\d+)\.(\d+)\")?", line)
+        if match is None:
+            continue
+        name, wanted, sign, major, minor = match.groups()
+        if sign and (version < (int(major), int(minor))) != (sign == "<"):
+            continue
+        yield name, wanted
+
+
+def check_torch() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("ok", "torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            card = torch.cuda.get_device_properties(index)
+            yield Finding("ok", "GPU", f"{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}")
+    elif (
+        shutil.which("nvidia-smi") and subprocess.run(["nvidia-smi"], capture_output=True, check=False).returncode == 0
+    ):
+        cure = f"install a torch whose CUDA the driver supports; this one is for CUDA {torch.version.cuda}"
+        yield Finding("note", "GPU", "there is one, but torch cannot use it", cure)
+    else:
+        yield Finding("note", "GPU", "none", "nothing, if the CPU is meant; --device cpu is the default then")
+
+
+def check_extension() -> Iterator[Finding]:
+    try:
+        importlib.import_module("lib.ops")
+    except ImportError as error:
+        yield Finding("fault", "extension", f"cannot be imported: {str(error).splitlines()[0]}", BUILD)
+        return
+    import torch
+
+    if torch.ops.vod.has_cuda_kernels():
+        yield Finding("ok", "extension", "built, with CUDA kernels")
+    elif torch.cuda.is_available():
+        cure = f"install the CUDA toolkit (nvcc), then {BUILD.replace('run: ', 'run: FORCE_CUDA=1 ')}"
+        yield Finding(
+            "note", "extension", "built without CUDA kernels: slower PyTorch versions stand in on the GPU", cure
+        )
+    else:
+        yield Finding("ok", "extension", "built, for the CPU")
+
+
+def check_video() -> Iterator[Finding]:
+    """Write and read back a small clip in each format that the demos write."""
+    import cv2
+    import numpy as np
+
+    from lib.errors import InputError
+    from lib.visualize.clip import VideoWriter
+
+    for ending in (".mp4", ".webm"):
+        subject = f"OpenCV {cv2.__version__}, {ending}"
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                with VideoWriter(Path(folder, f"clip{ending}"), 25) as video:
+                    for value in range(3):
+                        video.write(np.full((64, 64, 3), 80 * value, np.uint8))
+            except InputError as error:
+                yield Finding("fault", subject, str(error), "pip install the opencv-python that requirements.txt pins")
+            else:
+                yield Finding("ok", subject, "VP9 can be written and read")
+
+
+def check_configured(cfg_path: str | None, overrides: list[str]) -> Iterator[Finding]:
+    """The data set, its image sets and the weights, where the configuration says that they are."""
+    from lib.config import load_config
+    from lib.errors import InputError
+
+    try:
+        cfg = load_config(cfg_path, overrides)
+    except InputError as error:
+        yield Finding("fault", "configuration", str(error), "correct it, or give another --cfg")
+        return
+    dataset = cfg.dataset
+    root = Path(dataset.dataset_path)
+    missing = [name for name in ("Annotations", "Data", "ImageSets") if not (root / name).is_dir()]
+    if missing:
+        cure = "see data/README.md; or make one: python tools/make_synthetic_vid.py --out data/synthetic_vid"
+        yield Finding("note", "data set", f"{root} lacks {', '.join(missing)}", cure)
+    else:
+        yield Finding("ok", "data set", str(root))
+        for name in [*dataset.image_set.split("+"), dataset.test_image_set]:
+            yield _check_image_set(root, name)
+    if dataset.motion_iou_path:
+        yield _check_file(
+            "motion IoU", dataset.motion_iou_path, "leave dataset.motion_iou_path empty: track ids will do"
+        )
+    if cfg.network.pretrained:
+        yield _check_file(
+            "backbone weights", cfg.network.pretrained, "see model/README.md, or tools/pretrain_backbone.py"
+        )
+
+
+def _check_image_set(root: Path, name: str) -> Finding:
+    from lib.data.image_sets import load_image_set
+
+    try:
+        entries = load_image_set(root, name)
+    except ValueError as error:
+        return Finding("note", f"image set {name}", str(error), "see data/README.md")
+    return Finding("ok", f"image set {name}", f"{len(entries)} lines")
+
+
+def _check_file(subject: str, path: str, cure: str) -> Finding:
+    if Path(path).is_file():
+        return Finding("ok", subject, path)
+    return Finding("note", subject, f"{path}: no such file", cure)
+
+
+def findings(cfg_path: str | None, overrides: list[str]) -> Iterator[Finding]:
+    """All checks in order; one that cannot run for want of a package says so, and the others go on."""
+    checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
+        ("Python", check_python),
+        ("packages", check_packages),
+        ("torch", check_torch),
+        ("extension", check_extension),
+        ("video", check_video),
+        ("configuration", lambda: check_configured(cfg_path, overrides)),
+    ]
+    for subject, check in checks:
+        try:
+            yield from check()
+        except ImportError as error:
+            yield Finding("fault", subject, f"cannot be checked: {error}", SET_UP)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", metavar="FILE", help="configuration whose data set and weights are looked for")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="configuration values, dataset.dataset_path=DIR"
+    )
+    arguments = parser.parse_intermixed_args(argv)
+    faults = 0
+    for finding in findings(arguments.cfg, arguments.overrides):
+        print(f"{finding.level:6}{finding.subject}: {finding.text}")
+        if finding.cure:
+            print(f"{'':8}-> {finding.cure}")
+        faults += finding.level == "fault"
+    print(f"\n{faults} to mend (fault)." if faults else "\nEverything that is needed is there.")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
