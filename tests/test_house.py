@@ -113,3 +113,29 @@ def test_shell_script_parses_and_shows_an_example(path):
     checked = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert "Example" in path.read_text(encoding="utf-8")
+
+
+def _messages(path: Path) -> str:
+    """All strings of a source, adjacent ones joined; "..." stands for what an f-string fills in."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".sh":
+        return text
+    strings = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.JoinedStr):
+            strings.append("".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            strings.append(node.value)
+    return "\n".join(strings)
+
+
+def test_troubleshooting_quotes_messages_that_exist():
+    """Headings of docs/troubleshooting.md are our own messages, word for word, or say whose they are."""
+    sections = re.split(r"^### `", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), flags=re.M)[1:]
+    ours = "\n".join(map(_messages, [path for path in SOURCES if path.parts[-2] != "tests"] + SHELL_SCRIPTS))
+    assert len(sections) >= 10
+    for section in sections:
+        heading, _, body = section.partition("`\n")
+        if not body.lstrip().startswith("From "):
+            lost = [part for part in heading.split("…") if part.strip() and part.strip() not in ours]
+            assert not lost, f"docs/troubleshooting.md quotes '{heading}', and no source says {lost}"
