@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 OLDEST_PYTHON = (3, 10)
 SET_UP = "run: bash tools/setup_env.sh"
+SYSTEM_LIBRARIES = "OpenCV needs them: sudo apt install libgl1 libglib2.0-0"
 BUILD = "run: pip install --no-build-isolation -e ."
 
 
@@ -196,7 +197,8 @@ def findings(cfg_path: str | None, overrides: list[str]) -> Iterator[Finding]:
         try:
             yield from check()
         except ImportError as error:
-            yield Finding("fault", subject, f"cannot be checked: {error}", SET_UP)
+            cure = SYSTEM_LIBRARIES if "cannot open shared object" in str(error) else SET_UP
+            yield Finding("fault", subject, f"cannot be checked: {error}", cure)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -89,6 +89,16 @@ def test_check_that_cannot_run_does_not_stop_the_others(monkeypatch, capsys):
     assert "data set" in printed
 
 
+def test_missing_system_library_names_its_package(monkeypatch):
+    def needs_a_library():
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+        yield
+
+    monkeypatch.setattr(doctor, "check_video", needs_a_library)
+    (finding,) = (finding for finding in doctor.findings(None, []) if finding.subject == "video")
+    assert "apt install libgl1" in finding.cure
+
+
 @pytest.mark.parametrize("name", ["mp4", "webm"])
 def test_video_is_tried_out(name):
     assert ("ok", True) in [(level, subject.endswith(name)) for level, subject in _levels(doctor.check_video())]
