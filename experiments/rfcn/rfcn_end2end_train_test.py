@@ -3,8 +3,10 @@
 Example: python experiments/rfcn/rfcn_end2end_train_test.py --cfg configs/rfcn/resnet_v1_18_synthetic_vid.yaml
 """
 
+from __future__ import annotations
+
 from lib.data.sampling import no_references
-from lib.engine.commands import add_test_arguments, parse_run, test_run, train_run
+from lib.engine.commands import add_test_arguments, parse_run, run_script, test_run, train_run
 from rfcn.model import build_rfcn
 
 
@@ -15,4 +17,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

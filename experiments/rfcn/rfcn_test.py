@@ -1,9 +1,12 @@
-"""Test a trained R-FCN: the same as rfcn/test.py, under the name that users of the originals know.
+"""Test a trained R-FCN: rfcn/test.py under the name that users of the originals know.
 
 Example: python experiments/rfcn/rfcn_test.py --cfg configs/rfcn/resnet_v1_101_imagenet_vid_rfcn_end2end_ohem.yaml
 """
 
+from __future__ import annotations
+
+from lib.engine.commands import run_script
 from rfcn.test import main
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
