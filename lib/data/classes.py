@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from lib.errors import InputError
 
-class ClassListError(ValueError):
+
+class ClassListError(InputError):
     """A class list that cannot be used; the message names the file and the line."""
 
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.errors import InputError
 
-class DatasetError(ValueError):
+
+class DatasetError(InputError):
     """A data set that cannot be used; the message names the file, where it helps the line, and what to do."""
 
 

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from lib.config import Config
+from lib.errors import InputError
 from lib.structures import Frame
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """An image that cannot be read; the message names its file."""
 
 

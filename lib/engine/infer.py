@@ -92,7 +92,8 @@ def detect_videos(
     """Run `model.detect` over each of `videos` and hand every frame's `Detections` to `write(frame_id, detections)`.
 
     videos: objects with `name` and `length`; `frames_of(video)` yields its `Frame`s, network-input pixels, in order.
-    batch_images: frames that the model may take at once. Raises RuntimeError when the model does not give exactly one result per frame: results would be shifted in silence.
+    batch_images: frames that the model may take at once.
+    Raises RuntimeError when the model does not give exactly one result per frame: results would be shifted in silence.
     """
     timing = InferenceTiming()
     with tqdm(total=sum(video.length for video in videos), unit="frame", desc="testing", smoothing=0.05) as bar:

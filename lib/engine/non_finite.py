@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from lib.engine.snapshot import save_atomically
 from lib.engine.training_state import Training
+from lib.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(InputError):
     """A loss or a gradient became infinite or NaN; the message has the losses and where the batch was saved."""
 
 

@@ -16,12 +16,13 @@ import cv2
 from lib.data.synthetic.casting import Settings
 from lib.data.synthetic.catalogue import class_names
 from lib.data.synthetic.writer import Tally, write_item, write_lists
+from lib.errors import InputError
 
 VERSION = 1  # raise it with every change that changes a picture or a box
 RECORD = "synthetic.json"  # in the data set's folder: what it was made from
 
 
-class OutputError(Exception):
+class OutputError(InputError):
     """The place for the data set holds something else; the message names it and says what to do."""
 
 
