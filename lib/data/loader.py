@@ -1,0 +1,187 @@
+"""Training samples and batches: which pixels and boxes a network sees at step k of epoch e.
+
+Everything follows from (seed, epoch, entry): the number of reader processes changes nothing, and a run can go on from
+any batch of any epoch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from lib.config import Config, batches_per_update
+from lib.data.classes import Classes
+from lib.data.image_sets import DatasetError
+from lib.data.roidb import Roidb, load_roidb
+from lib.data.sampling import ChooseReferences, epoch_order, no_references
+from lib.data.transforms import ImageError, Preprocessing, read_image, scale_boxes
+from lib.structures import Frame, TrainingBatch
+
+
+class TrainingSet(Dataset):
+    """Training samples, each a `TrainingBatch` of one; item `(epoch, entry)`.
+
+    roidb: the entries. choose_references: the method's rule for reference frames (`lib.data.sampling`).
+    snap_boxes: round and clip the scaled boxes, as the originals do for R-FCN only. batch_images: samples of a batch.
+    update_batches: batches of one update; the order of an epoch is made for whole updates, as the originals' was
+    for all GPUs together.
+    """
+
+    def __init__(
+        self,
+        roidb: Roidb,
+        preprocessing: Preprocessing,
+        choose_references: ChooseReferences = no_references,
+        snap_boxes: bool = True,
+        batch_images: int = 1,
+        update_batches: int = 1,
+        shuffle: bool = True,
+        aspect_grouping: bool = True,
+        seed: int = 0,
+    ) -> None:
+        if len(roidb) < batch_images * update_batches:
+            raise DatasetError(
+                f"{len(roidb)} training entries are fewer than one update takes "
+                f"({update_batches} batches of {batch_images}); lower TRAIN.BATCH_IMAGES or name fewer gpus"
+            )
+        self.roidb = roidb
+        self.preprocessing = preprocessing
+        self.choose_references = choose_references
+        self.snap_boxes = snap_boxes
+        self.batch_images = batch_images
+        self.update_batches = update_batches
+        self.shuffle = shuffle
+        self.aspect_grouping = aspect_grouping
+        self.seed = seed
+
+    def __len__(self) -> int:
+        """Number of entries, mirrored copies included."""
+        return len(self.roidb)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of one epoch; entries that do not fill an update are left out of it."""
+        return len(self) // (self.batch_images * self.update_batches) * self.update_batches
+
+    def batches(self, epoch: int) -> np.ndarray:
+        """The entries of every batch of `epoch`: (batches_per_epoch, batch_images) int64."""
+        update = self.batch_images * self.update_batches
+        rng = np.random.RandomState([self.seed, epoch])
+        order = epoch_order(self.roidb.widths, self.roidb.heights, update, rng, self.shuffle, self.aspect_grouping)
+        return order[: self.batches_per_epoch * self.batch_images].reshape(-1, self.batch_images)
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainingBatch:
+        """Sample `(epoch, entry)`: frames (1, T, 3, H, W). Raises ImageError naming an image that cannot be used."""
+        epoch, entry = key
+        rng = np.random.RandomState([self.seed, epoch, entry])
+        current, length = self.roidb.position(entry)
+        references = self.choose_references(current, length, rng)
+        read = {number: self._frame(entry, number) for number in {current, *references}}
+        frame = read[current]
+        for number in references:
+            if read[number].image.shape != frame.image.shape:
+                raise ImageError(
+                    f"{self.roidb.image_path(entry, number)}: its size is not that of frame {current}; "
+                    "all frames of a video must have one size"
+                )
+        boxes, labels = self.roidb.objects(entry)
+        height, width = frame.image.shape[1:]
+        return TrainingBatch(
+            frames=torch.stack([read[number].image for number in (current, *references)])[None],
+            im_info=frame.im_info[None],
+            boxes=[torch.from_numpy(scale_boxes(boxes, frame.scale, height, width, self.snap_boxes))],
+            labels=[torch.from_numpy(labels.copy())],
+            same_frame=torch.tensor([[number == current for number in references]], dtype=torch.bool).reshape(1, -1),
+        )
+
+    def _frame(self, entry: int, number: int) -> Frame:
+        image = read_image(self.roidb.image_path(entry, number))
+        return self.preprocessing(cv2.flip(image, 1) if self.roidb.flipped[entry] else image)
+
+
+def build_training_set(cfg: Config, classes: Classes, choose_references: ChooseReferences) -> TrainingSet:
+    """The training set that `cfg` describes, for a method whose reference frames `choose_references` picks."""
+    roidb = load_roidb(
+        cfg.dataset.dataset_path,
+        cfg.dataset.image_set,
+        classes,
+        os.path.join(cfg.dataset.root_path, "cache"),
+        cfg.TRAIN.FLIP,
+    )
+    return TrainingSet(
+        roidb,
+        Preprocessing.from_config(cfg),
+        choose_references,
+        # The originals load a single image by another function than a pair or a triple, and only that one rounds.
+        snap_boxes=choose_references is no_references,
+        batch_images=cfg.TRAIN.BATCH_IMAGES,
+        update_batches=batches_per_update(cfg),
+        shuffle=cfg.TRAIN.SHUFFLE,
+        aspect_grouping=cfg.TRAIN.ASPECT_GROUPING,
+        seed=cfg.TRAIN.SEED,
+    )
+
+
+def collate(samples: Sequence[TrainingBatch]) -> TrainingBatch:
+    """One batch of several; frames get zeros at the right and bottom up to the largest height and width."""
+    height, width = (max(sample.frames.shape[axis] for sample in samples) for axis in (3, 4))
+    frames = samples[0].frames.new_zeros((len(samples), *samples[0].frames.shape[1:3], height, width))
+    for padded, sample in zip(frames, samples, strict=True):
+        padded[..., : sample.frames.shape[3], : sample.frames.shape[4]] = sample.frames[0]
+    return TrainingBatch(
+        frames=frames,
+        im_info=torch.cat([sample.im_info for sample in samples]),
+        boxes=[boxes for sample in samples for boxes in sample.boxes],
+        labels=[labels for sample in samples for labels in sample.labels],
+        same_frame=torch.cat([sample.same_frame for sample in samples]),
+    )
+
+
+class _Catching(Dataset):
+    """`training_set`, with errors as values: one raised in a reader process would arrive wrapped in a traceback."""
+
+    def __init__(self, training_set: TrainingSet) -> None:
+        self.training_set = training_set
+
+    def __getitem__(self, key: tuple[int, int]) -> TrainingBatch | ImageError:
+        try:
+            return self.training_set[key]
+        except ImageError as error:
+            return error
+
+
+def _collate_or_error(samples: Sequence[TrainingBatch | ImageError]) -> TrainingBatch | ImageError:
+    errors = [sample for sample in samples if isinstance(sample, ImageError)]
+    return errors[0] if errors else collate(samples)
+
+
+def _start_worker(worker: int) -> None:
+    # OpenCV would start a thread per core in each of the processes
+    cv2.setNumThreads(0)
+
+
+def training_loader(
+    training_set: TrainingSet, epoch: int, start_batch: int = 0, workers: int = 0
+) -> Iterator[TrainingBatch]:
+    """The batches of `epoch` (from 0) in order, from batch `start_batch` on, read by `workers` processes.
+
+    workers: 0 reads in this process. Raises ImageError for the first image that cannot be used.
+    """
+    batches = training_set.batches(epoch)[start_batch:]
+    loader = DataLoader(
+        _Catching(training_set),
+        batch_sampler=[[(epoch, int(entry)) for entry in batch] for batch in batches],
+        num_workers=workers,
+        collate_fn=_collate_or_error,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # of its own, so that reading draws nothing from torch's global one
+    )
+    for batch in loader:
+        if isinstance(batch, ImageError):
+            raise batch
+        yield batch
