@@ -1,0 +1,66 @@
+"""Loading the compiled extension, and what every op's registration needs.
+
+The C++ side (`csrc/register.cpp`) names the operators of namespace `vod` and brings their CPU kernels, and CUDA kernels
+if it was built with them; the Python files beside this one add shapes for `torch.compile`, gradients and autocast.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+INSTALL_COMMAND = "pip install --no-build-isolation -e ."
+
+try:
+    import lib.ops._C  # noqa: F401  (importing it registers the operators)
+except ImportError as error:
+    raise ImportError(
+        f"lib.ops needs its compiled extension, which does not load: {error}\n"
+        f"Build it, for the torch that is installed now, from the top folder of this repository:\n    {INSTALL_COMMAND}"
+    ) from error
+
+
+def check_floating(name: str, **tensors: Tensor | None) -> None:
+    """TypeError unless all given tensors share one dtype, float32 or float64 - or autocast is there to see to it."""
+    given = {key: tensor for key, tensor in tensors.items() if tensor is not None}
+    dtypes = {tensor.dtype for tensor in given.values()}
+    device = next(iter(given.values())).device.type
+    if torch.is_autocast_enabled(device) and all(dtype.is_floating_point for dtype in dtypes):
+        return
+    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
+        listed = ", ".join(f"{key} {tensor.dtype}" for key, tensor in given.items())
+        raise TypeError(f"{name} wants its tensors in one dtype, float32 or float64, not {listed}")
+
+
+def run_in_float32(name: str) -> None:
+    """Under autocast, cast the floating inputs of `name` to float32: positions do not survive half precision."""
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast(name, device, torch.float32)
+
+
+def stand_in_on_cuda(name: str, reference: Callable) -> None:
+    """Let `reference` answer for operator `name` on CUDA tensors if the extension was built without CUDA kernels."""
+    if not torch.ops.vod.has_cuda_kernels():
+        torch.library.impl(name, "CUDA", _warn_and_call(reference))
+
+
+def _warn_and_call(reference: Callable) -> Callable:
+    @functools.wraps(reference)
+    def stand_in(*arguments):
+        _warn_once()
+        return reference(*arguments)
+
+    return stand_in
+
+
+@functools.cache
+def _warn_once() -> None:
+    logging.getLogger(__name__).warning(
+        "lib.ops was built without CUDA kernels: slower PyTorch versions with equal results stand in on the GPU. "
+        "To build the kernels, install the CUDA toolkit (nvcc) and run: FORCE_CUDA=1 %s",
+        INSTALL_COMMAND,
+    )
