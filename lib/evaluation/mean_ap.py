@@ -1,0 +1,257 @@
+"""Average precision by the rules of ImageNet VID, over all objects or those of a motion and size range (spec section 6).
+
+All arithmetic is float64, and equal scores keep the order of frame, then of the results file. The numbers are those of
+the originals with stable sorting, and of the official development kit.
+
+Matching does not depend on the range: a detection takes its object first, and is then ignored if that object lies
+outside the range. So it is done once, and every range only weighs the detections anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lib.evaluation.results_file import DetectionTable
+
+if TYPE_CHECKING:
+    from lib.structures import GroundTruth
+
+_CHUNK = 400_000  # detections looked at together; bounds the memory of the pairs of detections and objects
+
+
+@dataclass(frozen=True)
+class ObjectRange:
+    """Which objects count, both ends included: motion is their motion IoU, area their (x2 - x1 + 1) (y2 - y1 + 1)."""
+
+    name: str
+    motion: tuple[float, float] = (0.0, 1.0)
+    area: tuple[float, float] = (0.0, 1e10)
+
+
+MOTION_RANGES = (
+    ObjectRange("all", (0.0, 1.0)),
+    ObjectRange("fast", (0.0, 0.7)),
+    ObjectRange("medium", (0.7, 0.9)),
+    ObjectRange("slow", (0.9, 1.0)),
+)
+
+
+@dataclass
+class RangeResult:
+    """APs of one range. ap: (K,) float64, one per foreground class; NaN where the range has no object of the class."""
+
+    range: ObjectRange
+    ap: np.ndarray
+    objects: np.ndarray = field(repr=False)  # (K,) int64, how many objects of each class the range has
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean over the classes that have objects; NaN without any."""
+        known = self.ap[~np.isnan(self.ap)]
+        return float(known.mean()) if len(known) else float("nan")
+
+
+def mean_ap(
+    truth: GroundTruth,
+    detections: DetectionTable,
+    motion_iou: np.ndarray | None = None,
+    ranges: Sequence[ObjectRange] = MOTION_RANGES,
+    zero_entries: int | None = None,
+) -> list[RangeResult]:
+    """AP per class for each of `ranges`.
+
+    detections: any order; frames and labels within the truth's. motion_iou: (G,) float64, of every object; may be left
+    out only where every range has motion (0, 1). zero_entries: how many frames without objects count as one motion IoU
+    of 0 each in the share of motion values (see `_Filter.undecided`); None: all, as in ImageNet VID's official file.
+    Raises ValueError for a motion_iou of another length.
+    """
+    if motion_iou is None:
+        if any(r.motion != (0.0, 1.0) for r in ranges):
+            raise ValueError("motion ranges need the motion IoU of the objects")
+        motion_iou = np.ones(len(truth.labels))
+    if motion_iou.shape != (len(truth.labels),):
+        raise ValueError(f"motion IoU of shape {motion_iou.shape} for {len(truth.labels)} objects")
+    detections = detections.sorted_by_frame()
+    if zero_entries is None:
+        zero_entries = int((np.diff(truth.offsets) == 0).sum())
+    filters = [_Filter(r, truth, motion_iou, zero_entries) for r in ranges]
+    hit, miss = _weigh(truth, detections, filters)
+
+    classes = len(truth.class_names)
+    results = [RangeResult(f.range, np.full(classes, np.nan), f.objects) for f in filters]
+    for label, rows in _by_class(detections, classes):
+        for result, true, false in zip(results, hit, miss, strict=True):
+            if result.objects[label - 1]:
+                result.ap[label - 1] = average_precision(true[rows], false[rows], result.objects[label - 1])
+    return results
+
+
+def average_precision(true: np.ndarray, false: np.ndarray, objects: int) -> float:
+    """Area under the precision envelope, at every point of the curve.
+
+    true: (n,) bool, false: (n,) float64 in [0, 1]: the detections of one class by descending score, both 0 for an
+    ignored one. objects: how many there are to be found, at least 1.
+    """
+    found, wrong = np.cumsum(true, dtype=np.float64), np.cumsum(false, dtype=np.float64)
+    precision = found / np.maximum(found + wrong, np.finfo(np.float64).eps)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(envelope[true].sum() / objects)  # recall rises by 1 / objects at each true positive
+
+
+def overlap_thresholds(boxes: np.ndarray) -> np.ndarray:
+    """(G, 4) -> (G,): the IoU that finds an object: 0.5, less for objects so small that 10 pixels matter."""
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    return np.minimum(0.5, _areas(boxes) / ((sides[:, 0] + 10) * (sides[:, 1] + 10)))
+
+
+class _Filter:
+    """One range applied to the ground truth.
+
+    moves: (G,) bool, the objects whose motion lies in the range. inside: (G,) bool, those of them that count, having
+    the right size too. objects: (K,) int64, number of these per class.
+    undecided: (F,) float64, false-positive weight of an unmatched detection that overlaps the objects of this motion
+    and those of another equally. In a frame without objects it is the share of all motion values that lie in the
+    range, elsewhere the share of the frame's objects of ANOTHER motion: so the original has it.
+    """
+
+    def __init__(self, wanted: ObjectRange, truth: GroundTruth, motion_iou: np.ndarray, zero_entries: int) -> None:
+        self.range = wanted
+        self.moves = _within(motion_iou, wanted.motion)
+        self.inside = self.moves & _within(_areas(truth.boxes), wanted.area)
+        self.objects = np.bincount(truth.labels[self.inside] - 1, minlength=len(truth.class_names))
+        zeros = zero_entries if wanted.motion[0] <= 0 <= wanted.motion[1] else 0
+        share = (self.moves.sum() + zeros) / max(len(motion_iou) + zero_entries, 1)
+        per_frame = np.diff(truth.offsets)
+        others = np.bincount(truth.frame_of_object()[~self.moves], minlength=truth.num_frames)
+        self.undecided = np.where(per_frame == 0, share, others / np.maximum(per_frame, 1))
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    return sides[:, 0] * sides[:, 1]
+
+
+def _within(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    return (values >= ends[0]) & (values <= ends[1])
+
+
+def _weigh(
+    truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Filter]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """For each filter, of every detection: whether it is a true positive (n,) bool; its false-positive weight (n,)."""
+    hit = [np.zeros(len(detections), bool) for _ in filters]
+    miss = [np.zeros(len(detections)) for _ in filters]
+    thresholds = overlap_thresholds(truth.boxes)
+    for rows in _chunks(detections.frames):
+        pairs = _Pairs(truth, detections, rows)
+        matched = pairs.match(truth, detections, thresholds)  # (rows,) object or -1
+        alone = matched < 0
+        frames = detections.frames[rows]
+        areas = _areas(detections.boxes[rows])
+        for filtered, true, false in zip(filters, hit, miss, strict=True):
+            true[rows][~alone] = filtered.inside[matched[~alone]]
+            # An object in the wrong range excuses a detection that overlaps it most, whatever its class
+            moving, other = pairs.largest(filtered.moves), pairs.largest(~filtered.moves)
+            weight = np.where(moving == other, filtered.undecided[frames], moving > other)
+            false[rows] = np.where(alone & _within(areas, filtered.range.area), weight, 0.0)
+    return hit, miss
+
+
+def _chunks(frames: np.ndarray) -> Iterator[slice]:
+    """Row ranges of about `_CHUNK` detections that cut between frames; `frames` ascends."""
+    start = 0
+    while start < len(frames):
+        end = len(frames)
+        if start + _CHUNK < end:
+            # The first row of the frame that the cut falls into, or of the next where that frame fills the chunk
+            end = int(np.searchsorted(frames, frames[start + _CHUNK]))
+            if end <= start:
+                end = int(np.searchsorted(frames, frames[start], side="right"))
+        yield slice(start, end)
+        start = end
+
+
+class _Pairs:
+    """Every detection of `rows` (whole frames) with every object of its frame, whatever their classes.
+
+    detection: (P,) counted from the first row, ascending. object: (P,). iou: (P,) float64.
+    """
+
+    def __init__(self, truth: GroundTruth, detections: DetectionTable, rows: slice) -> None:
+        self.rows = rows
+        frames = detections.frames[rows]
+        first, self._counts = truth.offsets[frames], truth.offsets[frames + 1] - truth.offsets[frames]
+        self.detection = np.repeat(np.arange(len(frames)), self._counts)
+        self._starts = np.cumsum(self._counts) - self._counts
+        self.object = np.arange(len(self.detection)) - np.repeat(self._starts - first, self._counts)
+        self.iou = paired_iou(detections.boxes[rows][self.detection], truth.boxes[self.object])
+
+    def largest(self, wanted: np.ndarray) -> np.ndarray:
+        """(rows,): each detection's largest IoU with the objects that `wanted` (G,) names; -1 where it has none."""
+        largest = np.full(len(self._counts), -1.0)
+        some = self._counts > 0
+        if some.any():
+            iou = np.where(wanted[self.object], self.iou, -1.0)
+            largest[some] = np.maximum.reduceat(iou, self._starts[some])
+        return largest
+
+    def match(self, truth: GroundTruth, detections: DetectionTable, thresholds: np.ndarray) -> np.ndarray:
+        """(rows,) int64: the object that each detection finds, -1 for none.
+
+        By descending score every detection takes the object of its class with the largest IoU among those that are
+        still free and whose threshold it reaches; of equal IoUs the first.
+        """
+        labels, scores = detections.labels[self.rows], detections.scores[self.rows]
+        fits = (labels[self.detection] == truth.labels[self.object]) & (self.iou >= thresholds[self.object])
+        detection, object_, iou = self.detection[fits], self.object[fits], self.iou[fits]
+        matched = np.full(len(labels), -1)
+        if not len(detection):
+            return matched
+        order = np.lexsort((object_, -iou, detection, -scores[detection]))
+        detection, object_ = detection[order], object_[order]
+        turn = np.cumsum(np.diff(detection, prepend=detection[0]) != 0)  # (pairs,) place in the order of choosing
+        chosen = _choose(turn, object_)
+        matched[detection[chosen]] = object_[chosen]
+        return matched
+
+
+def _choose(turn: np.ndarray, object_: np.ndarray) -> np.ndarray:
+    """Which pairs come about when each in its turn takes its best free object: (m,) indices of pairs.
+
+    turn: (pairs,) ascending; within one turn the pairs are in order of preference. Instead of turn by turn, all ask at
+    once for the best object still open to them, and an object turns away all whose turn is later than the earliest
+    that asked. Every round leaves the outcome of taking turns possible, and the last has no two asking for the same;
+    so the outcome is the same (deferred acceptance, Gale and Shapley 1962), in as many rounds as a frame has objects.
+    """
+    pair = np.arange(len(turn))
+    earliest = np.full(object_.max() + 1, len(turn))
+    while True:
+        asking = np.flatnonzero(np.diff(turn[pair], prepend=-1))
+        asking = pair[asking]
+        np.minimum.at(earliest, object_[asking], turn[asking])
+        open_ = turn[pair] <= earliest[object_[pair]]
+        if open_.all():
+            return asking
+        pair = pair[open_]
+
+
+def paired_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Row by row IoU of two (P, 4), inclusive corners, 0 where the boxes do not touch: (P,)."""
+    width = np.minimum(boxes[:, 2], others[:, 2]) - np.maximum(boxes[:, 0], others[:, 0]) + 1
+    height = np.minimum(boxes[:, 3], others[:, 3]) - np.maximum(boxes[:, 1], others[:, 1]) + 1
+    touch = (width > 0) & (height > 0)
+    shared = np.where(touch, width * height, 0.0)
+    return shared / np.where(touch, _areas(boxes) + _areas(others) - shared, 1.0)
+
+
+def _by_class(detections: DetectionTable, classes: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Each label and the rows of its detections by descending score; equal scores in the order of the rows."""
+    by_label = np.argsort(detections.labels, kind="stable")
+    ends = np.searchsorted(detections.labels[by_label], np.arange(1, classes + 2))
+    for label in range(1, classes + 1):
+        rows = by_label[ends[label - 1] : ends[label]]
+        yield label, rows[np.argsort(-detections.scores[rows], kind="stable")]

@@ -1,0 +1,210 @@
+"""Results as text, one detection a line: `frame_id class score x1 y1 x2 y2` (spec section 6).
+
+Frame ids and classes count from 1, scores have 4 decimals, coordinates 2, in pixels of the original frame. AP is
+computed from these rounded numbers, as the originals do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from lib.structures import Detections
+
+COLUMNS = ("frame_id", "class", "score", "x1", "y1", "x2", "y2")
+_BLOCK = 1 << 23  # bytes parsed together
+
+
+class ResultsError(ValueError):
+    """A results file that cannot be used; the message names the file, the line and what to do."""
+
+
+@dataclass
+class DetectionTable:
+    """The detections of an image set, column by column, one row per box.
+
+    frames: (n,) int32, 0-based (the results file's frame_id - 1). labels: (n,) int16, from 1.
+    scores: (n,) float64. boxes: (n, 4) float64, pixels of the original frame.
+    """
+
+    frames: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+    boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, rows) -> DetectionTable:
+        """The rows that `rows` (a mask, an index array or a slice) selects."""
+        return DetectionTable(self.frames[rows], self.labels[rows], self.scores[rows], self.boxes[rows])
+
+    def sorted_by_frame(self) -> DetectionTable:
+        """The same rows by ascending frame, those of a frame in their order; itself where they are so already."""
+        if (self.frames[1:] >= self.frames[:-1]).all():
+            return self
+        return self[np.argsort(self.frames, kind="stable")]
+
+    @staticmethod
+    def cat(parts: Sequence[DetectionTable]) -> DetectionTable:
+        """All rows of `parts`, in order; no part gives no rows."""
+        parts = [_table(np.zeros((0, 7))), *parts]
+        return DetectionTable(
+            np.concatenate([p.frames for p in parts]),
+            np.concatenate([p.labels for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+            np.concatenate([p.boxes for p in parts]),
+        )
+
+
+class ResultsWriter:
+    """Writes a results file as the detections come; use it in a `with` statement.
+
+    Lines go to `<path>.part`, which takes its final name when the block ends well. After an error it stays behind for
+    inspection, and the next writer of the same path replaces it.
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = Path(path)
+        self.part = self.path.with_name(f"{self.path.name}.part")
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> ResultsWriter:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(self.part, "w", encoding="ascii")  # noqa: SIM115 - closed in __exit__
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self._file.close()
+        if kind is None:
+            os.replace(self.part, self.path)
+
+    def add(self, frame_id: int, detections: Detections) -> None:
+        """Append the detections of one frame. frame_id: 1-based and cumulative over the image set."""
+        columns = [detections.labels.tolist(), detections.scores.tolist(), *detections.boxes.T.tolist()]
+        self._file.writelines(
+            f"{frame_id:d} {label:d} {score:.4f} {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f}\n"
+            for label, score, x1, y1, x2, y2 in zip(*columns, strict=True)
+        )
+
+
+def read_results(
+    paths: Sequence[str | os.PathLike] | str | os.PathLike, num_frames: int, num_classes: int
+) -> DetectionTable:
+    """The detections in `paths`, the parts of one run or a single file; an empty file is a run that found nothing.
+
+    num_frames: F, of the image set. num_classes: K, without the background.
+    Raises ResultsError for a line that is not seven numbers, a frame id outside 1..F, a class outside 1..K, and for
+    frames that two of the files contain.
+    """
+    paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    parts: list[DetectionTable] = []
+    file_of_frame = np.zeros(num_frames, np.int32)  # 1-based number of the file that has it; 0: none so far
+    for number, path in enumerate(paths, 1):
+        blocks = DetectionTable.cat([_table(rows) for rows in _checked(path, num_frames, num_classes)])
+        taken = file_of_frame[blocks.frames]
+        if taken.any():
+            row = int(taken.argmax())
+            raise ResultsError(
+                f"{path}: frame {blocks.frames[row] + 1} is in {paths[taken[row] - 1]} too; "
+                "files that are read together must be parts of one run"
+            )
+        file_of_frame[blocks.frames] = number
+        parts.append(blocks)
+    return parts[0] if len(parts) == 1 else DetectionTable.cat(parts)
+
+
+def _table(rows: np.ndarray) -> DetectionTable:
+    """(n, 7) as in the file -> columns."""
+    return DetectionTable(
+        (rows[:, 0] - 1).astype(np.int32), rows[:, 1].astype(np.int16), rows[:, 2].copy(), rows[:, 3:].copy()
+    )
+
+
+def _checked(path: str | os.PathLike, num_frames: int, num_classes: int) -> Iterator[np.ndarray]:
+    """Blocks of rows (n, 7) float64 of one file, with every value checked."""
+    limits = ((0, num_frames, "frame_id", "frames"), (1, num_classes, "class", "classes"))
+    for rows, lines in _blocks(path):
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            raise ResultsError(f"{path}:{lines[bad.argmax()]}: a number that is not finite; write the results anew")
+        for column, count, name, things in limits:
+            values = rows[:, column]
+            bad = (values < 1) | (values > count) | (values != np.floor(values))
+            if bad.any():
+                row = int(bad.argmax())
+                raise ResultsError(
+                    f"{path}:{lines[row]}: {name} {values[row]:g} is not a whole number from 1 to {count}; "
+                    f"the image set has {count} {things}: are these its results, and its class list?"
+                )
+        yield rows
+
+
+def _blocks(path: str | os.PathLike) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
+    """Rows (n, 7) float64 of a file, block by block, and their line numbers."""
+    line = 1
+    try:
+        with open(path, "rb") as file:
+            rest = b""
+            while block := file.read(_BLOCK):
+                text, newline, rest = (rest + block).rpartition(b"\n")
+                yield _parse(path, text + newline, line)
+                line += text.count(b"\n") + len(newline)
+            yield _parse(path, rest, line)
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _parse(path: str | os.PathLike, text: bytes, first_line: int) -> tuple[np.ndarray, Sequence[int]]:
+    """Rows of whole lines of text. The fast way is for the form that we write; anything else is read line by line."""
+    text += b"" if text.endswith(b"\n") else b"\n"
+    if _is_regular(text):
+        rows = np.fromstring(text.decode("ascii"), np.float64, sep=" ").reshape(-1, 7)
+        return rows, range(first_line, first_line + len(rows))
+    rows, lines = [], []
+    for number, line in enumerate(text.split(b"\n"), first_line):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            rows.append([float(field) for field in fields])
+        except ValueError:
+            raise ResultsError(f"{path}:{number}: not a number among {line.decode('ascii', 'replace')!r}") from None
+        if len(fields) != len(COLUMNS):
+            raise ResultsError(f"{path}:{number}: {len(fields)} columns; a line is '{' '.join(COLUMNS)}'")
+        lines.append(number)
+    return np.array(rows, np.float64).reshape(-1, 7), lines
+
+
+_KIND = np.full(256, 9, np.uint8)  # what a byte is: 0 newline, 1 blank, 2 point or sign, 3 digit, 9 anything else
+_KIND[[ord(c) for c in "\n"]] = 0
+_KIND[[ord(c) for c in " "]] = 1
+_KIND[[ord(c) for c in ".-"]] = 2
+_KIND[[ord(c) for c in "0123456789"]] = 3
+
+
+def _is_regular(text: bytes) -> bool:
+    """Whether every line is seven plain decimal numbers with one blank between two of them."""
+    characters = np.frombuffer(text, np.uint8)
+    kinds = _KIND[characters]
+    if kinds.max() == 9:
+        return False
+    ends = np.flatnonzero(kinds <= 1)  # of the fields: blanks, and a newline after every seventh
+    is_newline = kinds[ends] == 0
+    if len(ends) % 7 or not is_newline[6::7].all() or is_newline.sum() * 7 != len(ends):
+        return False
+    if kinds[0] <= 1 or (np.diff(ends) < 2).any():
+        return False
+    marks = np.flatnonzero(kinds == 2)
+    is_point = characters[marks] == ord(".")
+    starts_field = kinds[marks - 1] <= 1  # for the very first character this looks at the last one, a newline
+    follow_digit = kinds[np.minimum(marks + 1, len(kinds) - 1)] == 3
+    points_per_field = np.bincount(np.searchsorted(ends, marks[is_point]), minlength=1)
+    return bool((is_point | starts_field).all() and follow_digit.all() and points_per_field.max() <= 1)
