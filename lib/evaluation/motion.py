@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import scipy.io
 
+from lib.errors import InputError
 from lib.evaluation.mean_ap import paired_iou
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _KEY = "motion_iou"
 _FLOOR = 1e-10
 
 
-class MotionError(ValueError):
+class MotionError(InputError):
     """Motion IoU that cannot be read, or belongs to other data; the message names the file and what to do."""
 
 
@@ -118,7 +119,7 @@ def motion_from_file(path: str | os.PathLike, truth: GroundTruth) -> Motion:
     if len(different):
         frame = int(different[0])
         raise MotionError(
-            f"{path}: {counts[frame]} values for frame {frame + 1}, which has {objects[frame]} objects of known classes "
+            f"{path}: {counts[frame]} values for frame {frame + 1}, which has {objects[frame]} known objects "
             f"({len(different)} such frames); give the file of these annotations and classes, or none: motion IoU is "
             "then computed from the track ids"
         )

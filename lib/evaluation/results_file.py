@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from lib.errors import InputError
+
 if TYPE_CHECKING:
     from lib.structures import Detections
 
@@ -22,7 +24,7 @@ COLUMNS = ("frame_id", "class", "score", "x1", "y1", "x2", "y2")
 _BLOCK = 1 << 23  # bytes parsed together
 
 
-class ResultsError(ValueError):
+class ResultsError(InputError):
     """A results file that cannot be used; the message names the file, the line and what to do."""
 
 
@@ -78,7 +80,7 @@ class ResultsWriter:
 
     def __enter__(self) -> ResultsWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.part, "w", encoding="ascii")  # noqa: SIM115 - closed in __exit__
+        self._file = open(self.part, "w", encoding="ascii")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):

@@ -1,0 +1,166 @@
+"""From results files to the figures of a run: a table for the console, JSON for everything else."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lib.evaluation.mean_ap import MOTION_RANGES, ObjectRange, RangeResult, mean_ap
+from lib.evaluation.motion import Motion, motion_from_file, motion_of
+from lib.evaluation.results_file import read_results
+
+if TYPE_CHECKING:
+    from lib.config import Config
+    from lib.structures import GroundTruth
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class Evaluation:
+    """What a results file is worth. results: one per range, all objects first.
+
+    motion: of the objects; None where it is not known, and then only all objects have an AP. motion_source: where it
+    comes from, in words. frames_found: number of frames with at least one detection.
+    """
+
+    class_names: list[str]
+    results: list[RangeResult]
+    motion: Motion | None
+    motion_source: str
+    files: list[str]
+    frames: int
+    frames_found: int
+    detections: int
+
+    def to_json(self) -> dict:
+        """`ap`, `mean_ap` and `motion` as the README describes them, with null for what has no ground truth."""
+        overall = self.results[0]
+        return {
+            "ap": _numbers(overall.ap),
+            "mean_ap": _number(overall.mean_ap),
+            "motion": [
+                {
+                    "range": list(r.range.motion),
+                    "name": r.range.name,
+                    "ap": _numbers(r.ap),
+                    "mean_ap": _number(r.mean_ap),
+                }
+                for r in self.results
+            ],
+            "class_names": self.class_names,
+            "objects": overall.objects.tolist(),
+            "frames": self.frames,
+            "frames_with_detections": self.frames_found,
+            "detections": self.detections,
+            "motion_iou": self.motion_source,
+            "results": self.files,
+        }
+
+    def table(self) -> str:
+        """AP in per cent, per class and range, and what was evaluated. A dash: no such object."""
+        width = max(5, *map(len, self.class_names))
+        rows = [f"{'AP (%)':<{width}} {'objects':>8}" + "".join(f" {r.range.name:>7}" for r in self.results)]
+        for k, name in enumerate(self.class_names):
+            aps = "".join(f" {_per_cent(r.ap[k]):>7}" for r in self.results)
+            rows.append(f"{name:<{width}} {self.results[0].objects[k]:>8}{aps}")
+        means = "".join(f" {_per_cent(r.mean_ap):>7}" for r in self.results)
+        rows.append(f"{'mean':<{width}} {self.results[0].objects.sum():>8}{means}")
+        return "\n".join([*rows, *self._account()])
+
+    def _account(self) -> list[str]:
+        lines = [f"{self.detections} detections in {self.frames_found} of {self.frames} frames"]
+        if self.motion is None:
+            return [*lines, f"motion: {self.motion_source}"]
+        shares = [self.motion.share(low, high) for low, high in ((0, 0.7), (0.7, 0.9), (0.9, math.inf))]
+        named = ", ".join(f"{share:.1%} {name}" for share, name in zip(shares, ("fast", "medium", "slow"), strict=True))
+        return [*lines, f"motion: {named} ({self.motion_source})"]
+
+
+def evaluate(
+    truth: GroundTruth, files: Sequence[str | os.PathLike], motion_file: str | os.PathLike = "", detailed: bool = True
+) -> Evaluation:
+    """Evaluate results files, the parts of one run, against `truth`.
+
+    motion_file: motion IoU of the objects in the originals' .mat form; "": computed from the track ids.
+    detailed: also AP of fast, medium and slow objects. Raises ResultsError and MotionError.
+    """
+    # Before the results, which take longer to read: a wrong file shows at once
+    motion, source = _motion(truth, motion_file) if detailed else (None, "not asked for")
+    table = read_results(files, truth.num_frames, len(truth.class_names))
+    if motion is None:
+        results = mean_ap(truth, table, ranges=MOTION_RANGES[:1])
+        results += [_unknown(r, len(truth.class_names)) for r in MOTION_RANGES[1:] if detailed]
+    else:
+        results = mean_ap(truth, table, motion.values, MOTION_RANGES, motion.zero_entries)
+    return Evaluation(
+        class_names=list(truth.class_names),
+        results=results,
+        motion=motion,
+        motion_source=source,
+        files=[os.fspath(file) for file in files],
+        frames=truth.num_frames,
+        frames_found=int(np.count_nonzero(np.bincount(table.frames, minlength=truth.num_frames))),
+        detections=len(table),
+    )
+
+
+def _motion(truth: GroundTruth, file: str | os.PathLike) -> tuple[Motion | None, str]:
+    """Motion of the objects, None where it cannot be known, and where it comes from."""
+    if file:
+        return motion_from_file(file, truth), f"from {os.fspath(file)}"
+    untracked = int((truth.track_ids < 0).sum())
+    if untracked:
+        _LOGGER.warning("%d of %d objects have no track id: no APs by motion", untracked, len(truth.labels))
+        return None, "not known, as objects lack track ids"
+    return motion_of(truth), "from track ids"
+
+
+def _unknown(wanted: ObjectRange, classes: int) -> RangeResult:
+    return RangeResult(wanted, np.full(classes, np.nan), np.zeros(classes, np.int64))
+
+
+def evaluate_results(truth: GroundTruth, folder: str | os.PathLike, cfg: Config) -> dict:
+    """Evaluate `<folder>/detections.txt` as the configuration says: log the table, write `<folder>/evaluation.json`.
+
+    Reads dataset.motion_iou_path and dataset.enable_detailed_eval; returns what the JSON holds.
+    """
+    dataset = cfg.dataset
+    evaluation = evaluate(
+        truth, [Path(folder, "detections.txt")], dataset.motion_iou_path, dataset.enable_detailed_eval
+    )
+    _LOGGER.info("%s", evaluation.table())
+    write_json(Path(folder, "evaluation.json"), evaluation.to_json())
+    return evaluation.to_json()
+
+
+def write_json(path: str | os.PathLike, content: dict) -> None:
+    """Write `content` to `path` in one step. The folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    return [_number(value) for value in values.tolist()]
+
+
+def _per_cent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
