@@ -129,3 +129,15 @@ class GroundTruth:
     def frame_of_object(self) -> np.ndarray:
         """(G,) int64: the frame index of every object."""
         return np.repeat(np.arange(self.num_frames), np.diff(self.offsets))
+
+    def first_frames(self, count: int) -> GroundTruth:
+        """The ground truth of frames 0 to `count` - 1 alone."""
+        objects = slice(0, int(self.offsets[count]))
+        return replace(
+            self,
+            videos=self.videos[:count],
+            offsets=self.offsets[: count + 1],
+            boxes=self.boxes[objects],
+            labels=self.labels[objects],
+            track_ids=self.track_ids[objects],
+        )

@@ -1,0 +1,197 @@
+"""What the scripts of the three methods share: arguments, run folders, the steps of training, testing and a demo."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lib.config import Config, ConfigError, load_config
+from lib.data.classes import Classes, load_classes
+from lib.data.imagenet_vid import ImageNetVID
+from lib.data.loader import build_training_set, training_loader
+from lib.data.sampling import ChooseReferences
+from lib.data.transforms import Preprocessing
+from lib.engine.demo import run_demo
+from lib.engine.infer import detect_videos
+from lib.engine.run_log import open_log
+from lib.engine.seeding import seed_everything
+from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_backbone, load_weights
+from lib.engine.train import train
+from lib.errors import InputError
+from lib.evaluation.report import evaluate_results
+from lib.evaluation.results_file import ResultsWriter
+from lib.models.build import build_postprocess
+from lib.models.mxnet_names import mxnet_name
+
+BuildModel = Callable[[Config, int], nn.Module]  # (configuration, classes with background) -> a method's model
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a method: its configuration, the name of its configuration file, its device."""
+
+    cfg: Config
+    name: str
+    device: torch.device
+
+    @property
+    def train_folder(self) -> Path:
+        """Checkpoints and training log: <output_path>/<configuration>/<image_set>, as in the originals."""
+        return Path(self.cfg.output_path) / self.name / self.cfg.dataset.image_set
+
+    @property
+    def test_folder(self) -> Path:
+        """Results and evaluation: <output_path>/<configuration>/<test_image_set>."""
+        return Path(self.cfg.output_path) / self.name / self.cfg.dataset.test_image_set
+
+    def classes(self) -> Classes:
+        """The class list; ConfigError where dataset.NUM_CLASSES says another number."""
+        dataset = self.cfg.dataset
+        classes = load_classes(dataset.CLASSES, dataset.dataset_path)
+        if dataset.NUM_CLASSES not in (0, classes.num_classes):
+            raise ConfigError(
+                f"'dataset.NUM_CLASSES' is {dataset.NUM_CLASSES}, but the class list has {len(classes.names)} classes "
+                f"and the background: {classes.num_classes}; correct it or set it to 0"
+            )
+        return classes
+
+
+def parse_run(
+    description: str,
+    argv: list[str] | None,
+    add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> tuple[Run, argparse.Namespace]:
+    """The run that the command line describes: `--cfg FILE`, `--device`, and `KEY=VALUE` for any configuration key."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", required=True, metavar="FILE", help="configuration, such as configs/rfcn/*.yaml")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration values, TRAIN.lr=1e-3")
+    if add_arguments:
+        add_arguments(parser)
+    arguments = parser.parse_intermixed_args(argv)
+    cfg = load_config(arguments.cfg, arguments.overrides)
+    return Run(cfg, Path(arguments.cfg).stem, torch.device(arguments.device)), arguments
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Call a script's `main`; an error that is the user's to mend ends it with one clear line and status 1."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def add_weights_argument(parser: argparse.ArgumentParser) -> None:
+    """`--weights`, for the scripts that need a trained model."""
+    parser.add_argument("--weights", metavar="FILE", help="a checkpoint; default: the run's, of epoch TEST.test_epoch")
+
+
+def add_test_arguments(parser: argparse.ArgumentParser) -> None:
+    add_weights_argument(parser)
+    parser.add_argument("--videos", type=int, default=0, metavar="N", help="only the first N videos; 0: all")
+
+
+def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    add_weights_argument(parser)
+    parser.add_argument("--random-weights", action="store_true", help="no training needed, no sense in the boxes")
+    parser.add_argument("--source", required=True, help="folder of images, 'pattern*.jpg', video file, or camera:0")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the clip, the contact sheet, the JSON")
+    parser.add_argument("--min-score", type=float, default=0.7, help="weaker detections are not shown")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N frames; 0: all")
+
+
+def train_run(run: Run, build_model: BuildModel, choose_references: ChooseReferences) -> Path:
+    """Train a method's model as the run's configuration says; returns the last checkpoint."""
+    cfg = run.cfg
+    with open_log(run.train_folder / "train.log"):
+        seed_everything(cfg.TRAIN.SEED)
+        classes = run.classes()
+        training_set = build_training_set(cfg, classes, choose_references)
+        model = build_model(cfg, classes.num_classes)
+        if cfg.network.pretrained:
+            load_backbone(model.features.resnet, pretrained_file(cfg))
+        elif cfg.network.NORM == "frozen":
+            _LOGGER.warning(
+                "network.pretrained is empty and network.NORM is 'frozen': the normalisation keeps its initial "
+                "statistics, and a network like that hardly learns; give pre-trained weights or NORM=trained"
+            )
+        return train(
+            model,
+            lambda epoch, start: training_loader(training_set, epoch, start, cfg.TRAIN.WORKERS),
+            cfg,
+            run.train_folder,
+            num_samples=len(training_set),
+            original_name=mxnet_name,
+            device=run.device,
+        )
+
+
+def pretrained_file(cfg: Config) -> Path:
+    """network.pretrained if it names a file, else the originals' form: prefix and epoch, <prefix>-0000.pth."""
+    path = Path(cfg.network.pretrained)
+    return path if path.suffix else path.with_name(f"{path.name}-{cfg.network.pretrained_epoch:04d}.pth")
+
+
+def load_trained(run: Run, build_model: BuildModel, weights: str | None, random_weights: bool = False) -> nn.Module:
+    """The run's model in evaluation mode on its device, with `weights` or else the checkpoint of TEST.test_epoch."""
+    torch.manual_seed(run.cfg.TRAIN.SEED)
+    model = build_model(run.cfg, run.classes().num_classes)
+    if not random_weights:
+        snapshots = SnapshotFolder(run.train_folder, run.cfg.TRAIN.model_prefix or "model")
+        path = Path(weights) if weights else snapshots.of_epoch(run.cfg.TEST.test_epoch)
+        if not path.is_file():
+            raise SnapshotError(f"{path}: there is no such file; train first, or name a checkpoint with --weights")
+        load_weights(model, path)
+    return model.eval().to(run.device)
+
+
+def test_run(run: Run, build_model: BuildModel, arguments: argparse.Namespace) -> dict:
+    """Detect over the test set, save the results, evaluate them, print the table; returns what the JSON holds."""
+    cfg, folder = run.cfg, run.test_folder
+    with open_log(folder / "test.log"):
+        model = load_trained(run, build_model, arguments.weights)
+        cache = Path(cfg.dataset.root_path) / "cache"
+        dataset = ImageNetVID(cfg.dataset.dataset_path, cfg.dataset.test_image_set, run.classes(), cache)
+        truth = dataset.ground_truth()  # before the long part: broken annotations show at once
+        videos = dataset.videos()
+        if 0 < arguments.videos < len(videos):
+            videos = videos[: arguments.videos]
+            truth = truth.first_frames(sum(video.length for video in videos))
+            cfg.dataset.motion_iou_path = ""  # it covers the whole set
+            _LOGGER.info("only the first %d videos; motion from their track ids", len(videos))
+        preprocessing = Preprocessing.from_config(cfg)
+        with ResultsWriter(folder / "detections.txt") as results:
+            timing = detect_videos(
+                model,
+                videos,
+                lambda video: video.frames(preprocessing),
+                build_postprocess(cfg),
+                results.add,
+                cfg.TEST.BATCH_IMAGES,
+            )
+        _LOGGER.info("%s: %s", folder / "detections.txt", timing.summary())
+        return evaluate_results(truth, folder, cfg)
+
+
+def demo_run(run: Run, build_model: BuildModel, arguments: argparse.Namespace, batch_images: int = 1) -> None:
+    """Run a method's model over the user's own frames, `batch_images` at a time."""
+    run_demo(
+        load_trained(run, build_model, arguments.weights, arguments.random_weights),
+        arguments.source,
+        Preprocessing.from_config(run.cfg),
+        build_postprocess(run.cfg),
+        run.classes().names,
+        arguments.out,
+        min_score=arguments.min_score,
+        limit=arguments.limit,
+        batch_images=batch_images,
+    )
