@@ -1,20 +1,15 @@
 """AP against the recordings of the originals and against the rules written out plainly."""
 
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from plain_rules import iou, make_truth, plain_ap
 
 from lib.evaluation import mean_ap as module
 from lib.evaluation.mean_ap import MOTION_RANGES, ObjectRange, average_precision, mean_ap, overlap_thresholds
 from lib.evaluation.motion import motion_from_file
 from lib.evaluation.results_file import DetectionTable, read_results
+from tests.evaluation.plain_rules import iou, make_truth, plain_ap
 
 MOTIONS = [(0.0, 1.0), (0.0, 0.7), (0.7, 0.9), (0.9, 1.0)]
 AREAS = [(0.0, 1e10), (0.0, 50.0**2), (50.0**2, 150.0**2), (150.0**2, 1e10)]

@@ -1,0 +1,135 @@
+"""The results file: what the writer writes, what the reader accepts, and how it names what it does not."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.evaluation import results_file as module
+from lib.evaluation.results_file import DetectionTable, ResultsError, ResultsWriter, read_results
+from lib.structures import Detections
+
+
+def found(*rows):
+    """Detections from rows (label, score, x1, y1, x2, y2)."""
+    rows = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
+    return Detections(rows[:, 2:], rows[:, 1], rows[:, 0].long())
+
+
+def test_writes_the_originals_text(tmp_path):
+    path = tmp_path / "new" / "detections.txt"
+    with ResultsWriter(path) as writer:
+        writer.add(3, found((30, 0.98765, 1.004, 2.5, -3.126, 400), (1, 1e-5, 0, 0, 0, 0)))
+        writer.add(4, found())
+        assert not path.exists()
+    assert path.read_text() == "3 30 0.9876 1.00 2.50 -3.13 400.00\n3 1 0.0000 0.00 0.00 0.00 0.00\n"
+    assert [p.name for p in path.parent.iterdir()] == ["detections.txt"]
+
+
+def test_an_interrupted_run_leaves_the_earlier_results_alone(tmp_path):
+    path = tmp_path / "detections.txt"
+    path.write_text("1 1 0.5000 0.00 0.00 9.00 9.00\n")
+
+    def interrupted():
+        with ResultsWriter(path) as writer:
+            writer.add(2, found((1, 0.25, 0, 0, 1, 1)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text().startswith("1 1 0.5")
+    assert (tmp_path / "detections.txt.part").read_text() == "2 1 0.2500 0.00 0.00 1.00 1.00\n"
+
+
+@pytest.mark.parametrize("block", [16, 64, 1000, 1 << 20])
+def test_reads_every_number_as_python_does(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    rng = np.random.RandomState(block)
+    lines = [
+        f"{rng.randint(1, 51)} {rng.randint(1, 4)} {rng.rand():.4f} "
+        + " ".join(f"{x:.2f}" for x in rng.uniform(-5, 2000, 4))
+        for _ in range(300)
+    ]
+    path = tmp_path / "detections.txt"
+    path.write_text("\n".join(lines))  # without a newline at the end
+    table = read_results(path, 50, 3)
+    expected = np.array([[float(field) for field in line.split()] for line in lines])
+    np.testing.assert_array_equal(table.frames, expected[:, 0] - 1)
+    np.testing.assert_array_equal(table.labels, expected[:, 1])
+    np.testing.assert_array_equal(table.scores, expected[:, 2])
+    np.testing.assert_array_equal(table.boxes, expected[:, 3:])
+
+
+def test_reads_other_forms_of_the_same_numbers(tmp_path):
+    path = tmp_path / "detections.txt"
+    path.write_bytes(b"\r\n  1\t1 5e-1 0 0 9 9\r\n\n2 2 +.25 -1. 0 9.125 9 \n")
+    table = read_results([path], 2, 2)
+    np.testing.assert_array_equal(table.scores, [0.5, 0.25])
+    np.testing.assert_array_equal(table.boxes, [[0, 0, 9, 9], [-1, 0, 9.125, 9]])
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_an_empty_file_is_a_run_that_found_nothing(tmp_path, content):
+    path = tmp_path / "detections.txt"
+    path.write_text(content)
+    table = read_results([path], 5, 5)
+    assert len(table) == 0
+    assert table.boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1 1 0.5 0 0 9", "6 columns; a line is 'frame_id class score x1 y1 x2 y2'"),
+        ("1 1 0.5 0 0 9 9 9", "8 columns"),
+        ("1 1 0.5 0 0 9 x", "not a number among '1 1 0.5 0 0 9 x'"),
+        ("1 1 0.5 0 0 9 1.2.3", "not a number"),
+        ("1 1 0.5 0 0 9 1-2", "not a number"),
+        ("1 1 0.5 0 0 9 -", "not a number"),
+        ("1 1 nan 0 0 9 9", "not finite"),
+        ("1 1 0.5 0 0 inf 9", "not finite"),
+        ("0 1 0.5 0 0 9 9", "frame_id 0 is not a whole number from 1 to 4"),
+        ("5 1 0.5 0 0 9 9", "frame_id 5 .* the image set has 4 frames"),
+        ("1.5 1 0.5 0 0 9 9", "frame_id 1.5"),
+        ("1 0 0.5 0 0 9 9", "class 0 is not a whole number from 1 to 3"),
+        ("1 4 0.5 0 0 9 9", "class 4 .* 3 classes"),
+    ],
+)
+@pytest.mark.parametrize("block", [20, 1 << 20])
+def test_a_line_that_cannot_be_used_is_named(tmp_path, monkeypatch, block, line, message):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    good = "2 1 0.5000 0.00 0.00 9.00 9.00\n"
+    path = tmp_path / "detections.txt"
+    path.write_text(good * 5 + line + "\n" + good * 3)
+    with pytest.raises(ResultsError, match=f"detections.txt:6: .*{message}"):
+        read_results([path], 4, 3)
+
+
+def test_lines_that_make_up_for_one_another_are_still_wrong(tmp_path):
+    path = tmp_path / "detections.txt"
+    path.write_text("1 1 0.5 0 0 9\n1 1 0.5 0 0 9 9 9\n")
+    with pytest.raises(ResultsError, match="detections.txt:1: 6 columns"):
+        read_results([path], 4, 3)
+
+
+def test_a_missing_file_and_one_that_is_no_text(tmp_path):
+    with pytest.raises(ResultsError, match="none.txt: cannot be read"):
+        read_results([tmp_path / "none.txt"], 4, 3)
+    path = tmp_path / "detections.txt"
+    path.write_bytes(bytes(range(256)))
+    with pytest.raises(ResultsError, match="detections.txt:1: "):
+        read_results([path], 4, 3)
+
+
+def test_the_parts_of_a_run_are_joined_and_may_not_overlap(tmp_path):
+    parts = [tmp_path / f"{i}.txt" for i in range(3)]
+    for part, frame in zip(parts, (3, 1, 3), strict=True):
+        part.write_text(f"{frame} 1 0.5 0 0 9 9\n" * 2)
+    table = read_results(parts[:2], 4, 3)
+    np.testing.assert_array_equal(table.frames, [2, 2, 0, 0])
+    np.testing.assert_array_equal(table.sorted_by_frame().frames, [0, 0, 2, 2])
+    with pytest.raises(ResultsError, match="2.txt: frame 3 is in .*0.txt too"):
+        read_results(parts, 4, 3)
+
+
+def test_nothing_joined_is_an_empty_table():
+    assert len(DetectionTable.cat([])) == 0
