@@ -76,4 +76,11 @@ inline void check_flow_warp(
   }
 }
 
+inline void check_flow_warp_grad(const at::Tensor& grad, const at::Tensor& feature, const at::Tensor& flow) {
+  TORCH_CHECK(
+      grad.dim() == 4 && grad.size(0) == flow.size(0) && grad.sizes().slice(1) == feature.sizes().slice(1) &&
+          grad.scalar_type() == feature.scalar_type() && grad.device() == feature.device(),
+      "flow_warp_backward: grad must be (N, C, H, W) of the dtype and device of feature, not ", grad.sizes());
+}
+
 }  // namespace vod

@@ -154,7 +154,7 @@ at::Tensor flow_warp(const at::Tensor& feature, const at::Tensor& flow, const st
 std::tuple<at::Tensor, at::Tensor, at::Tensor> flow_warp_backward(
     const at::Tensor& grad, const at::Tensor& feature, const at::Tensor& flow, const std::optional<at::Tensor>& scale) {
   check_flow_warp(feature, flow, scale);
-  check_flow_warp(grad, flow, scale);
+  check_flow_warp_grad(grad, feature, flow);
   const Shape s = shape_of(feature, flow);
   const auto grad_ = grad.contiguous(), feature_ = feature.contiguous(), flow_ = flow.contiguous();
   const auto scale_ = scale ? scale->contiguous() : at::Tensor();
