@@ -11,17 +11,15 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import cv2
 from tqdm import tqdm
 
 from lib.data.synthetic.casting import Settings
-from lib.data.synthetic.dataset import OutputError, Plan, make_dataset, summary
+from lib.data.synthetic.dataset import Plan, make_dataset, summary
 from lib.data.synthetic.preview import contact_sheet
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
     parser.add_argument("--train-videos", type=int, default=240)
@@ -38,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--preview", type=Path, help="PNG file for a contact sheet with boxes")
     parser.add_argument("--overwrite", action="store_true", help="replace a synthetic data set of other parameters")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
@@ -60,14 +58,14 @@ def write_preview(plan: Plan, path: Path) -> None:
     print(f"picture: {path}")
 
 
-def main() -> int:
-    args = parse_arguments()
+def main(argv: list[str] | None = None) -> int:
+    args = parse_arguments(argv)
     try:
         plan = plan_of(args)
         begin = time.perf_counter()
         bar = lambda items, total: tqdm(items, total=total, desc="synthetic videos and stills", unit="item")  # noqa: E731
         tally, made = make_dataset(args.out, plan, args.workers, args.overwrite, bar)
-    except (ValueError, OutputError) as error:
+    except ValueError as error:
         print(f"make_synthetic_vid: {error}", file=sys.stderr)
         return 2
     seconds = time.perf_counter() - begin
