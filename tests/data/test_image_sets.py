@@ -1,0 +1,77 @@
+"""List files: two and four columns, errors with their line."""
+
+from __future__ import annotations
+
+import pytest
+
+from lib.data.image_sets import DatasetError, load_image_set
+from tests.conftest import SHARED
+from tests.data.toy_vid import write_list
+
+
+def test_two_columns_name_images(toy):
+    image_set = load_image_set(toy, "DET_train")
+    assert (image_set.kind, image_set.columns, len(image_set)) == ("DET", 2, 2)
+    assert image_set.paths == ["train/s/one", "train/s/two"]
+    assert image_set.numbers.tolist() == [[1, 0, 1], [1, 0, 1]]
+    assert image_set.image_path("train/s/one") == str(toy / "Data/DET/train/s/one.JPEG")
+    assert image_set.annotation_path("train/s/one") == str(toy / "Annotations/DET/train/s/one.xml")
+
+
+def test_four_columns_name_frames_of_videos(toy):
+    image_set = load_image_set(toy, "VID_train")
+    assert (image_set.kind, image_set.columns) == ("VID", 4)
+    assert image_set.numbers.tolist() == [[1, 0, 6], [1, 2, 6], [1, 3, 6], [1, 5, 6]]
+
+
+def test_blank_lines_and_a_missing_last_newline_do_no_harm(toy):
+    path = write_list(toy, "VID_x", ["", "val/b 1 0 3", "  ", "val/c\t4  0 2"])
+    path.write_text(path.read_text().rstrip("\n"))
+    image_set = load_image_set(toy, "VID_x")
+    assert image_set.paths == ["val/b", "val/c"]
+    assert image_set.lines.tolist() == [2, 4]
+
+
+def test_digest_follows_the_text(toy):
+    before = load_image_set(toy, "VID_train").digest
+    assert load_image_set(toy, "VID_train").digest == before
+    write_list(toy, "VID_train", ["train/a 1 0 6"])
+    assert load_image_set(toy, "VID_train").digest != before
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["a 1 0 3", "b 1 0"], r"VID_x\.txt:2: 3 columns; a line is"),
+        (["a 1 0 3", "", "b 1"], r"VID_x\.txt:3: 2 columns, but the lines before it have 4"),
+        (["a 1 zero 3"], r"VID_x\.txt:1: the columns after the path must be whole numbers"),
+        (["a 1 0 3", "b 4 3 3"], r"VID_x\.txt:2: frame 3 of a video of 3 frames; frames count from 0"),
+        (["a 1 -1 3"], r"VID_x\.txt:1: frame -1 of a video"),
+        (["a 1 0 0"], r"VID_x\.txt:1: frame 0 of a video of 0 frames"),
+        ([], r"VID_x\.txt: the list is empty"),
+    ],
+)
+def test_broken_list_is_named_with_its_line(toy, lines, message):
+    write_list(toy, "VID_x", lines)
+    with pytest.raises(DatasetError, match=message):
+        load_image_set(toy, "VID_x")
+
+
+def test_missing_list_and_wrong_name(toy):
+    with pytest.raises(DatasetError, match=r"VID_none\.txt: cannot be read .* is '.*' the folder with Data"):
+        load_image_set(toy, "VID_none")
+    with pytest.raises(DatasetError, match="'train': its name must begin with DET_ .* or VID_"):
+        load_image_set(toy, "train")
+
+
+def test_the_real_lists():
+    folder = SHARED / "data"
+    if not (folder / "ImageSets").is_dir():
+        pytest.skip("needs the official lists, which are not on this machine")
+    stills = load_image_set(folder, "DET_train_30classes")
+    frames = load_image_set(folder, "VID_train_15frames")
+    videos = load_image_set(folder, "VID_val_videos")
+    assert (len(stills), len(frames), len(videos)) == (53639, 57834, 555)
+    assert (stills.columns, frames.columns, videos.columns) == (2, 4, 4)
+    assert videos.numbers[:, 2].sum() == 176126
+    assert videos.numbers[:, 2].min() == 11

@@ -1,0 +1,125 @@
+"""An image set: frames, videos and ground truth, from two-column and four-column lists."""
+
+from __future__ import annotations
+
+import tarfile
+
+import numpy as np
+import pytest
+
+from lib.data.classes import IMAGENET_VID
+from lib.data.image_sets import DatasetError
+from lib.data.imagenet_vid import ImageNetVID
+from lib.data.transforms import Preprocessing
+from tests.data.toy_vid import write_list
+
+
+def _open(toy, name, **options):
+    return ImageNetVID(toy, name, IMAGENET_VID, toy / "cache", **options)
+
+
+@pytest.mark.parametrize("name", ["VID_val_videos", "VID_val_frames"])
+def test_videos_of_both_kinds_of_list(toy, name):
+    dataset = _open(toy, name)
+    videos = dataset.videos()
+    assert [(video.name, video.first_frame_id, video.length) for video in videos] == [("val/b", 1, 3), ("val/c", 4, 2)]
+    assert videos[1].frame_path(1) == str(toy / "Data/VID/val/c/000001.JPEG")
+    assert dataset.frames() == [video.frame_path(i) for video in videos for i in range(video.length)]
+    assert len(dataset) == 5
+
+
+@pytest.mark.parametrize("name", ["VID_val_videos", "VID_val_frames"])
+def test_ground_truth(toy, name):
+    truth = _open(toy, name).ground_truth()
+    assert truth.class_names == list(IMAGENET_VID.names)
+    assert truth.videos.tolist() == [0, 0, 0, 1, 1]
+    assert truth.offsets.tolist() == [0, 2, 3, 3, 5, 6]
+    assert truth.frame_of_object().tolist() == [0, 0, 1, 3, 3, 4]
+    assert truth.labels.tolist() == [5, 1, 5, 5, 1, 5]
+    assert truth.track_ids.tolist() == [0, -1, 1, 0, -1, 1]
+    assert truth.boxes.dtype == np.float64
+    assert truth.boxes[:2].tolist() == [[0, 0, 9, 9], [2, 2, 70, 50]], "boxes are not clipped"
+
+
+def test_objects_of_unknown_classes_are_no_ground_truth(toy):
+    truth = _open(toy, "DET_train").ground_truth()
+    assert truth.offsets.tolist() == [0, 1, 2]
+    assert truth.labels.tolist() == [1, 5]
+    assert truth.videos.tolist() == [0, 1], "each still is a video of one frame"
+
+
+def test_frames_as_a_network_reads_them(toy):
+    video = _open(toy, "VID_val_videos").videos()[1]
+    frames = list(video.frames(Preprocessing(24, 100, (0.0, 0.0, 0.0))))
+    assert [(frame.frame_id, frame.first) for frame in frames] == [(4, True), (5, False)]
+    assert frames[0].im_info.tolist() == [24, 32, 0.5]
+    assert (frames[0].image != frames[1].image).any()
+
+
+def test_frames_listed_for_training(toy):
+    dataset = _open(toy, "VID_train", training=True)
+    assert [path[-11:] for path in dataset.frames()] == [f"{i:06d}.JPEG" for i in (0, 2, 3, 5)]
+    assert dataset.index.boxes[:, 0].tolist() == [0, 2, 3, 5]
+    assert [video.length for video in dataset.videos()] == [1] * 4
+    assert dataset.ground_truth().num_frames == 4
+
+
+def test_a_video_that_comes_back_is_another_video(toy):
+    write_list(toy, "VID_x", ["val/b/000000 1", "val/c/000000 2", "val/b/000001 3"])
+    videos = _open(toy, "VID_x").videos()
+    assert [(video.name, video.first_frame_id, video.length) for video in videos] == [
+        ("val/b", 1, 1),
+        ("val/c", 2, 1),
+        ("val/b", 3, 1),
+    ]
+
+
+def test_a_list_of_single_frames_is_no_list_of_videos(toy):
+    with pytest.raises(
+        DatasetError, match=r"VID_train\.txt:2: names frame 2 of train/a, which line 1 names too; a list"
+    ):
+        _open(toy, "VID_train")
+    write_list(toy, "VID_x", ["val/b 1 2 3"])
+    with pytest.raises(DatasetError, match=r"VID_x\.txt:1: names frame 2 of val/b; a list for testing has one line"):
+        _open(toy, "VID_x")
+
+
+def test_part_of_a_list_is_numbered_by_position_with_a_warning(toy, caplog):
+    write_list(toy, "VID_x", ["val/c 4 0 2", "val/b 1 0 3"])
+    assert [video.first_frame_id for video in _open(toy, "VID_x").videos()] == [1, 3]
+    assert "first frame ids are not cumulative" in caplog.text
+    caplog.clear()
+    _open(toy, "VID_val_videos")
+    assert caplog.text == ""
+
+
+def test_joined_sets_are_for_training_only(toy):
+    with pytest.raises(DatasetError, match=r"'DET_train\+VID_train': sets are joined with \+ for training only"):
+        _open(toy, "DET_train+VID_train")
+
+
+def test_videos_need_no_annotations(toy):
+    for path in (toy / "Annotations/VID/val").rglob("*.xml"):
+        path.unlink()
+    dataset = _open(toy, "VID_val_videos")
+    assert len(dataset.videos()) == 2
+    with pytest.raises(DatasetError, match=r"VID_val_videos\.txt:1: its annotation file"):
+        _ = dataset.index
+
+
+def test_recorded_ground_truth(golden, golden_dir, tmp_path):
+    """The frames, classes and boxes that the originals' evaluators read from the same XML files."""
+    rows = golden("eval_public")["gt"]  # video, frame, frame id, class, x1, y1, x2, y2, motion IoU
+    with tarfile.open(golden_dir / "eval_public_annotations.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    for path in (tmp_path / "Annotations").rglob("*.xml"):
+        image = tmp_path / "Data" / path.relative_to(tmp_path / "Annotations").with_suffix(".JPEG")
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.touch()
+    truth = _open(tmp_path, "VID_val_videos").ground_truth()
+    frames = truth.frame_of_object()
+    assert (truth.videos[frames] == rows[:, 0]).all()
+    assert (frames + 1 == rows[:, 2]).all()
+    assert (truth.labels == rows[:, 3]).all()
+    assert (truth.boxes == rows[:, 4:8]).all()
+    assert (_open(tmp_path, "VID_val_videos_eval").ground_truth().boxes == truth.boxes).all()
