@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,7 +19,7 @@ from lib.errors import InputError
 from lib.evaluation.report import evaluate, write_json
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset-path", required=True, metavar="DIR", help="folder with Annotations and ImageSets")
     parser.add_argument("--image-set", default="VID_val_videos", metavar="NAME", help="default: %(default)s")
@@ -39,11 +40,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cache", default="data/cache", metavar="DIR", help="for the index of the annotations; default: %(default)s"
     )
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
-def main() -> None:
-    args = parse_arguments()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Evaluate as `arguments` say, the command line where None. Raises InputError."""
+    args = parse_arguments(arguments)
     classes = load_classes(args.classes, args.dataset_path)
     truth = ImageNetVID(args.dataset_path, args.image_set, classes, args.cache).ground_truth()
     evaluation = evaluate(truth, args.results, args.motion_iou)

@@ -1,7 +1,6 @@
 """tools/evaluate.py: the recorded APs from annotations on disk, several files, read-only data, errors in one line."""
 
 import json
-import sys
 import tarfile
 
 import numpy as np
@@ -15,12 +14,11 @@ OBJECT = """<annotation><size><width>99</width><height>99</height></size><object
 </annotation>"""
 
 
-def run(monkeypatch, tmp_path, *arguments):
+def run(tmp_path, *arguments):
     """The tool's JSON; its cache and output below `tmp_path`."""
     out = tmp_path / "out" / "figures.json"
     options = ["--cache", tmp_path / "cache", "--json", out]
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, [*arguments, *options])])
-    tool.main()
+    tool.main([str(argument) for argument in (*arguments, *options)])
     return json.loads(out.read_text())
 
 
@@ -55,11 +53,10 @@ def small_set(tmp_path):
 
 
 @pytest.mark.parametrize("scores", ["unique", "ties"])
-def test_recorded_aps_from_annotations_on_disk(monkeypatch, tmp_path, golden, golden_dir, recorded_set, scores):
+def test_recorded_aps_from_annotations_on_disk(tmp_path, golden, golden_dir, recorded_set, scores):
     add_images(recorded_set)
     before = sorted(recorded_set.rglob("*"))
     figures = run(
-        monkeypatch,
         tmp_path,
         *("--dataset-path", recorded_set, "--results", golden_dir / f"eval_public_dets_{scores}.txt"),
         *("--motion-iou", golden_dir / "eval_public_motion_iou.mat"),
@@ -78,17 +75,17 @@ def test_recorded_aps_from_annotations_on_disk(monkeypatch, tmp_path, golden, go
 
 
 @pytest.mark.xfail(strict=True, raises=InputError, reason="the annotation index still asks for every image file")
-def test_images_are_not_needed(monkeypatch, tmp_path, golden_dir, recorded_set):
+def test_images_are_not_needed(tmp_path, golden_dir, recorded_set):
     results = golden_dir / "eval_public_dets_unique.txt"
-    figures = run(monkeypatch, tmp_path, "--dataset-path", recorded_set, "--results", results)
+    figures = run(tmp_path, "--dataset-path", recorded_set, "--results", results)
     assert figures["frames"] == 142
 
 
-def test_parts_of_a_run_and_motion_from_track_ids(monkeypatch, tmp_path, small_set, capsys):
+def test_parts_of_a_run_and_motion_from_track_ids(tmp_path, small_set, capsys):
     parts = [tmp_path / "a.txt", tmp_path / "b.txt"]
     parts[0].write_text("2 1 0.9 10 10 49 49\n")
     parts[1].write_text("1 2 0.8 10 10 49 49\n1 1 0.7 60 60 99 99\n")
-    figures = run(monkeypatch, tmp_path, "--dataset-path", small_set, "--results", *parts)
+    figures = run(tmp_path, "--dataset-path", small_set, "--results", *parts)
     assert figures["ap"] == [0.5, *[None] * 29]
     assert [entry["mean_ap"] for entry in figures["motion"]] == [0.5, None, None, 0.5]
     assert figures["class_names"][:2] == ["airplane", "antelope"]
@@ -100,25 +97,25 @@ def test_parts_of_a_run_and_motion_from_track_ids(monkeypatch, tmp_path, small_s
     assert "100.0% slow" in printed[-1]
 
 
-def test_an_empty_file_and_a_class_list(monkeypatch, tmp_path, small_set):
+def test_an_empty_file_and_a_class_list(tmp_path, small_set):
     (tmp_path / "none.txt").touch()
     (tmp_path / "classes.txt").write_text("n02691156 plane\nn02084071 dog\n")
     arguments = ("--results", tmp_path / "none.txt", "--classes", tmp_path / "classes.txt")
-    figures = run(monkeypatch, tmp_path, "--dataset-path", small_set, *arguments)
+    figures = run(tmp_path, "--dataset-path", small_set, *arguments)
     assert figures["ap"] == [0.0, None]
     assert figures["class_names"] == ["plane", "dog"]
 
 
-def test_without_track_ids_only_all_objects_have_an_ap(monkeypatch, tmp_path, small_set, caplog):
+def test_without_track_ids_only_all_objects_have_an_ap(tmp_path, small_set, caplog):
     (small_set / "Annotations" / "VID" / "val" / "clip" / "000001.xml").write_text(OBJECT.format(track=-1))
     (tmp_path / "a.txt").write_text("2 1 0.9 10 10 49 49\n")
-    figures = run(monkeypatch, tmp_path, "--dataset-path", small_set, "--results", tmp_path / "a.txt")
+    figures = run(tmp_path, "--dataset-path", small_set, "--results", tmp_path / "a.txt")
     assert [entry["mean_ap"] for entry in figures["motion"]] == [0.5, None, None, None]
     assert "1 of 2 objects have no track id" in caplog.text
 
 
-def test_errors_name_the_line(monkeypatch, tmp_path, small_set):
+def test_errors_name_the_line(tmp_path, small_set):
     (tmp_path / "a.txt").write_text("1 1 0.9 10 10 49 49\n3 1 0.9 10 10 49 49\n")
     with pytest.raises(InputError, match=r"a.txt:2: frame_id 3 is not a whole number from 1 to 2"):
-        run(monkeypatch, tmp_path, "--dataset-path", small_set, "--results", tmp_path / "a.txt")
+        run(tmp_path, "--dataset-path", small_set, "--results", tmp_path / "a.txt")
     assert not (tmp_path / "out").exists()
