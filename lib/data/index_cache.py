@@ -104,7 +104,7 @@ def _parse_all(
     annotation_chunks = [paths[start : start + _CHUNK] for start in starts]
     image_chunks = [[image_set.image_path(stem) for stem in stems[start : start + _CHUNK]] for start in starts]
     parts: list[AnnotationIndex] = []
-    with tqdm(total=len(paths), unit="file", desc=f"annotations of {image_set.name}") as bar:
+    with tqdm(total=len(paths), unit="file", desc=f"annotations of {image_set.name}", delay=1) as bar:
         for part, failure in _map(annotation_chunks, image_chunks):
             if failure is not None:
                 row, message = failure

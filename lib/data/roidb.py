@@ -143,9 +143,7 @@ def _account(name: str, index: AnnotationIndex, labels: np.ndarray, usable: np.n
     reasons = {
         "have no object": empty.sum(),
         "have only objects outside the class list": foreign.sum(),
-        "have no other box than such that lie outside the image or have a right edge left of the left one": (
-            degenerate.sum()
-        ),
+        "have only impossible boxes (outside the image, or inside out) of known classes": degenerate.sum(),
     }
     text += "".join(f"; {count} {reason}" for reason, count in reasons.items() if count)
     text += f". {usable.sum()} of {len(usable)} objects are used"
