@@ -33,8 +33,9 @@ def load_index(
     """The annotations of the F frames `stems` of `image_set`.
 
     lines: (F,) the line of the list that each frame comes from, for messages. cache_path: the folder of caches.
-    what: tells caches of one list apart (single frames or whole videos).
-    Raises DatasetError for a missing or broken annotation file and for a missing image.
+    what: "frames" for single frames to train on, whose images must be there; "videos" for whole videos, whose images
+    evaluation can do without. It also tells the caches of one list apart.
+    Raises DatasetError for a missing or broken annotation file and for a missing image to train on.
     """
     paths = [image_set.annotation_path(stem) for stem in stems]
     fingerprint = _fingerprint(image_set, paths, lines)
@@ -42,7 +43,7 @@ def load_index(
     cache = Path(cache_path) / f"{image_set.name}_{what}_{place}.npz"
     index = _read_cache(cache, fingerprint, len(paths))
     if index is None:
-        index = _parse_all(image_set, stems, paths, lines)
+        index = _parse_all(image_set, stems if what == "frames" else None, paths, lines)
         _write_cache(cache, fingerprint, index)
     return index
 
@@ -98,11 +99,13 @@ def _write_cache(cache: Path, fingerprint: str, index: AnnotationIndex) -> None:
 
 
 def _parse_all(
-    image_set: ImageSet, stems: Sequence[str], paths: Sequence[str], lines: Sequence[int]
+    image_set: ImageSet, stems: Sequence[str] | None, paths: Sequence[str], lines: Sequence[int]
 ) -> AnnotationIndex:
+    """The annotations in `paths`; with `stems`, after a look whether the image of each is there."""
     starts = range(0, len(paths), _CHUNK)
     annotation_chunks = [paths[start : start + _CHUNK] for start in starts]
-    image_chunks = [[image_set.image_path(stem) for stem in stems[start : start + _CHUNK]] for start in starts]
+    images = [image_set.image_path(stem) if stems is not None else None for stem in stems or paths]
+    image_chunks = [images[start : start + _CHUNK] for start in starts]
     parts: list[AnnotationIndex] = []
     with tqdm(total=len(paths), unit="file", desc=f"annotations of {image_set.name}", delay=1) as bar:
         for part, failure in _map(annotation_chunks, image_chunks):
@@ -117,7 +120,7 @@ def _parse_all(
 Parsed = tuple["AnnotationIndex | None", "tuple[int, str] | None"]
 
 
-def _map(annotation_chunks: list[list[str]], image_chunks: list[list[str]]) -> Iterator[Parsed]:
+def _map(annotation_chunks: list[list[str]], image_chunks: list[list[str | None]]) -> Iterator[Parsed]:
     """The result of `_parse` for each chunk, in order; on all cores where that is worth starting processes."""
     processes = min(len(os.sched_getaffinity(0)), len(annotation_chunks))
     if processes < 2 or len(annotation_chunks) < 8:
@@ -130,14 +133,14 @@ def _map(annotation_chunks: list[list[str]], image_chunks: list[list[str]]) -> I
             pool.shutdown(cancel_futures=True)
 
 
-def _parse(annotation_paths: list[str], image_paths: list[str]) -> Parsed:
-    """The index of these files, or the row of the first that cannot be used and why."""
+def _parse(annotation_paths: list[str], image_paths: list[str | None]) -> Parsed:
+    """The index of these files, or the row of the first that cannot be used and why; an image that is None may miss."""
     annotations = []
     for row, (annotation_path, image_path) in enumerate(zip(annotation_paths, image_paths, strict=True)):
         try:
             annotations.append(read_annotation(annotation_path))
         except AnnotationError as error:
             return None, (row, str(error))
-        if not os.path.isfile(image_path):
+        if image_path is not None and not os.path.isfile(image_path):
             return None, (row, f"no image {image_path}")
     return AnnotationIndex.of(annotations), None

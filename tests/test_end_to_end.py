@@ -1,0 +1,114 @@
+"""The whole path on a tiny synthetic set: data, training, testing, evaluation, demo; and that it can be repeated."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.rfcn.rfcn_end2end_train_test import main as train_and_test
+from lib.config import load_config
+from rfcn.demo import main as demo
+from rfcn.demo_batch import main as demo_batch
+from tools.evaluate import main as evaluate
+from tools.make_synthetic_vid import main as make_synthetic_vid
+
+CFG = str(Path(__file__).resolve().parents[1] / "configs/rfcn/resnet_v1_18_synthetic_vid.yaml")
+CLASSES = 10
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    arguments = "--train-videos 4 --val-videos 2 --frames 6 --stills 4 --size 160x128 --workers 1"
+    make_synthetic_vid(["--out", str(folder), *arguments.split()])
+    return folder
+
+
+def overrides(dataset, out, seed=0):
+    return [
+        f"dataset.dataset_path={dataset}",
+        f"dataset.root_path={out}",
+        f"output_path={out}",
+        "SCALES=[[128, 160]]",
+        "TRAIN.end_epoch=1",
+        "TEST.test_epoch=1",
+        "TRAIN.BATCH_IMAGES=4",
+        "TRAIN.WORKERS=0",
+        f"TRAIN.SEED={seed}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    train_and_test(["--cfg", CFG, *overrides(dataset, out)])
+    return out
+
+
+def files_of(out):
+    cfg = load_config(CFG)
+    run = out / Path(CFG).stem
+    test = run / cfg.dataset.test_image_set
+    checkpoint = run / cfg.dataset.image_set / f"{cfg.TRAIN.model_prefix}-0001.pth"
+    return checkpoint, test / "detections.txt", test / "evaluation.json"
+
+
+def weights_of(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def test_a_run_leaves_weights_log_results_and_evaluation(trained):
+    checkpoint, results, evaluation = files_of(trained)
+    content = json.loads(evaluation.read_text())
+    assert len(content["ap"]) == CLASSES
+    assert [r["range"] for r in content["motion"]] == [[0, 1], [0, 0.7], [0.7, 0.9], [0.9, 1]]
+    assert content["detections"] == len(results.read_text().splitlines())
+    assert content["frames"] == 2 * 6
+    log = (checkpoint.parent / "train.log").read_text()
+    assert "rpn_cls_loss" in log
+    assert "of 4 frames are used" in log, "the account of what was filtered"
+    assert list((checkpoint.parent / "tensorboard").iterdir())
+
+
+def test_evaluating_the_saved_results_gives_the_same_numbers(dataset, trained, tmp_path):
+    _, results, evaluation = files_of(trained)
+    arguments = ["--dataset-path", str(dataset), "--image-set", "VID_val_videos", "--results", str(results)]
+    evaluate([*arguments, "--json", str(tmp_path / "again.json")])
+    again, first = json.loads((tmp_path / "again.json").read_text()), json.loads(evaluation.read_text())
+    assert again["ap"] == first["ap"]
+    assert again["motion"] == first["motion"]
+
+
+def test_a_run_can_be_repeated_bit_for_bit(dataset, trained, tmp_path):
+    train_and_test(["--cfg", CFG, *overrides(dataset, tmp_path)])
+    (checkpoint, results, _), (other_checkpoint, other_results, _) = files_of(trained), files_of(tmp_path)
+    weights, other = weights_of(checkpoint), weights_of(other_checkpoint)
+    assert weights.keys() == other.keys()
+    assert all(torch.equal(weights[name], other[name]) for name in weights)
+    assert results.read_bytes() == other_results.read_bytes()
+
+
+def test_another_seed_trains_another_model(dataset, trained, tmp_path):
+    train_and_test(["--cfg", CFG, *overrides(dataset, tmp_path, seed=1)])
+    name = "features.resnet.conv1.weight"
+    assert not torch.equal(weights_of(files_of(trained)[0])[name], weights_of(files_of(tmp_path)[0])[name])
+
+
+def test_demo_and_batch_demo_show_the_same_detections(dataset, trained, tmp_path):
+    clip = dataset / "Data/VID/val/syn_val_00000000"
+    found = []
+    for script, name in ((demo, "single"), (demo_batch, "batch")):
+        out = tmp_path / name
+        common = ["--cfg", CFG, "--source", str(clip), "--out", str(out), "--min-score", "0"]
+        script([*common, *overrides(dataset, trained)])
+        assert (out / "demo.mp4").stat().st_size > 0
+        assert (out / "contact_sheet.png").stat().st_size > 0
+        found.append(json.loads((out / "detections.json").read_text())["frames"])
+    single, batch = found
+    assert [frame["name"] for frame in single] == [f"{i:06d}.JPEG" for i in range(6)]
+    assert sum(len(frame["boxes"]) for frame in single) > 0, "nothing to compare"
+    for one, other in zip(single, batch, strict=True):
+        assert one["labels"] == other["labels"]
+        assert torch.allclose(torch.tensor(one["boxes"]), torch.tensor(other["boxes"]), atol=0.02)
+        assert torch.allclose(torch.tensor(one["scores"]), torch.tensor(other["scores"]), atol=2e-4)
