@@ -10,6 +10,8 @@ from experiments.rfcn.rfcn_end2end_train_test import main as train_and_test
 from lib.config import load_config
 from rfcn.demo import main as demo
 from rfcn.demo_batch import main as demo_batch
+from rfcn.model import RFCN
+from rfcn.test import main as run_test_script
 from tools.evaluate import main as evaluate
 from tools.make_synthetic_vid import main as make_synthetic_vid
 
@@ -87,6 +89,26 @@ def test_a_run_can_be_repeated_bit_for_bit(dataset, trained, tmp_path):
     assert weights.keys() == other.keys()
     assert all(torch.equal(weights[name], other[name]) for name in weights)
     assert results.read_bytes() == other_results.read_bytes()
+
+
+def test_an_interrupted_test_goes_on_where_it_was(dataset, trained, tmp_path, monkeypatch):
+    checkpoint, results, _ = files_of(trained)
+    arguments = ["--cfg", CFG, *overrides(dataset, tmp_path), "--weights", str(checkpoint)]
+    tested = []
+
+    def detect(self, frames, *rest):
+        tested.append(1)
+        if len(tested) == 2:
+            raise KeyboardInterrupt
+        return whole_detect(self, frames, *rest)
+
+    whole_detect = RFCN.detect
+    monkeypatch.setattr(RFCN, "detect", detect)
+    with pytest.raises(KeyboardInterrupt):
+        run_test_script(arguments)
+    run_test_script(arguments)
+    assert len(tested) == 3, "the first of the two videos is not done again"
+    assert files_of(tmp_path)[1].read_bytes() == results.read_bytes()
 
 
 def test_another_seed_trains_another_model(dataset, trained, tmp_path):

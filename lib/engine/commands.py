@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib.config import Config, ConfigError, load_config
+from lib.config import Config, ConfigError, load_config, to_dict
 from lib.data.classes import Classes, load_classes
 from lib.data.imagenet_vid import ImageNetVID
 from lib.data.loader import build_training_set, training_loader
@@ -169,17 +171,29 @@ def test_run(run: Run, build_model: BuildModel, arguments: argparse.Namespace) -
             cfg.dataset.motion_iou_path = ""  # it covers the whole set
             _LOGGER.info("only the first %d videos; motion from their track ids", len(videos))
         preprocessing = Preprocessing.from_config(cfg)
-        with ResultsWriter(folder / "detections.txt") as results:
+        with ResultsWriter(folder / "detections.txt", _fingerprint(model, cfg, len(videos))) as results:
+            done = results.done
+            if done:
+                _LOGGER.info("going on after %d of %d videos that an interrupted test has done", done, len(videos))
             timing = detect_videos(
                 model,
-                videos,
+                videos[done:],
                 lambda video: video.frames(preprocessing),
                 build_postprocess(cfg),
                 results.add,
                 cfg.TEST.BATCH_IMAGES,
+                lambda more: results.checkpoint(done + more),
             )
         _LOGGER.info("%s: %s", folder / "detections.txt", timing.summary())
         return evaluate_results(truth, folder, cfg)
+
+
+def _fingerprint(model: nn.Module, cfg: Config, videos: int) -> str:
+    """Tells tests apart whose results must not be mixed: by weights, configuration and number of videos."""
+    digest = hashlib.sha256(json.dumps([to_dict(cfg), videos]).encode())
+    for value in model.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def demo_run(run: Run, build_model: BuildModel, arguments: argparse.Namespace, batch_images: int = 1) -> None:

@@ -88,16 +88,17 @@ def detect_videos(
     postprocess,
     write: Callable[[int, Detections], None],
     batch_images: int = 1,
+    after_video: Callable[[int], None] = lambda done: None,
 ) -> InferenceTiming:
     """Run `model.detect` over each of `videos` and hand every frame's `Detections` to `write(frame_id, detections)`.
 
     videos: objects with `name` and `length`; `frames_of(video)` yields its `Frame`s, network-input pixels, in order.
-    batch_images: frames that the model may take at once.
+    batch_images: frames that the model may take at once. after_video(n): called when n of `videos` are done.
     Raises RuntimeError when the model does not give exactly one result per frame: results would be shifted in silence.
     """
     timing = InferenceTiming()
     with tqdm(total=sum(video.length for video in videos), unit="frame", desc="testing", smoothing=0.05) as bar:
-        for video in videos:
+        for done, video in enumerate(videos, 1):
             frame_ids: list[int] = []
             waited = timing.waiting
             start = time.perf_counter()
@@ -113,6 +114,7 @@ def detect_videos(
                 raise RuntimeError(f"video {video.name}: {given} results for {len(frame_ids)} frames")
             timing.frames += given
             timing.computing += time.perf_counter() - start - (timing.waiting - waited)
+            after_video(done)
     return timing
 
 

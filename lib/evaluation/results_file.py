@@ -6,6 +6,7 @@ computed from these rounded numbers, as the originals do.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,32 +70,61 @@ class DetectionTable:
 class ResultsWriter:
     """Writes a results file as the detections come; use it in a `with` statement.
 
-    Lines go to `<path>.part`, which takes its final name when the block ends well. After an error it stays behind for
-    inspection, and the next writer of the same path replaces it.
+    Lines go to `<path>.part`, which takes its final name when the block ends well. `checkpoint(done)` notes how far the
+    run is; a later writer of the same path and `run` then keeps what was written up to there and says so by `done`.
+    Anything else that an interrupted run left is replaced.
+
+    run: tells runs apart whose results must not be mixed, such as a digest of weights and configuration.
     """
 
-    def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike, run: str = "") -> None:
+        self.path, self.run = Path(path), run
         self.part = self.path.with_name(f"{self.path.name}.part")
-        self._file: IO[str] | None = None
+        self.progress = self.path.with_name(f"{self.path.name}.progress")
+        self.done = 0  # what `checkpoint` was last given
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> ResultsWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.part, "w", encoding="ascii")
+        self.done, size = self._interrupted()
+        self._file = open(self.part, "r+b" if size else "wb")
+        self._file.truncate(size)
+        self._file.seek(size)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self._file.close()
         if kind is None:
             os.replace(self.part, self.path)
+            self.progress.unlink(missing_ok=True)
+
+    def checkpoint(self, done: int) -> None:
+        """What was added so far is complete up to `done`, any count by which the caller can go on, such as videos."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        temporary = self.progress.with_name(f"{self.progress.name}.part")
+        temporary.write_text(json.dumps({"run": self.run, "done": done, "size": self._file.tell()}), encoding="utf-8")
+        os.replace(temporary, self.progress)
+        self.done = done
+
+    def _interrupted(self) -> tuple[int, int]:
+        """How far an interrupted writer of this run came, and the bytes it had written by then; zeros without one."""
+        try:
+            noted = json.loads(self.progress.read_text(encoding="utf-8"))
+            if noted["run"] == self.run and self.part.stat().st_size >= noted["size"]:
+                return int(noted["done"]), int(noted["size"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # no note, or one that cannot be used: the run begins anew
+        return 0, 0
 
     def add(self, frame_id: int, detections: Detections) -> None:
         """Append the detections of one frame. frame_id: 1-based and cumulative over the image set."""
         columns = [detections.labels.tolist(), detections.scores.tolist(), *detections.boxes.T.tolist()]
-        self._file.writelines(
+        lines = "".join(
             f"{frame_id:d} {label:d} {score:.4f} {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f}\n"
             for label, score, x1, y1, x2, y2 in zip(*columns, strict=True)
         )
+        self._file.write(lines.encode("ascii"))
 
 
 def read_results(

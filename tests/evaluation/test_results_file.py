@@ -1,5 +1,7 @@
 """The results file: what the writer writes, what the reader accepts, and how it names what it does not."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,40 @@ def test_an_interrupted_run_leaves_the_earlier_results_alone(tmp_path):
         interrupted()
     assert path.read_text().startswith("1 1 0.5")
     assert (tmp_path / "detections.txt.part").read_text() == "2 1 0.2500 0.00 0.00 1.00 1.00\n"
+
+
+def interrupt_after_a_checkpoint(path, run):
+    with contextlib.suppress(KeyboardInterrupt), ResultsWriter(path, run) as writer:
+        writer.add(1, found((1, 0.25, 0, 0, 1, 1)))
+        writer.checkpoint(7)
+        writer.add(2, found((1, 0.5, 0, 0, 1, 1)))  # after the checkpoint: to be done again
+        raise KeyboardInterrupt
+
+
+def test_the_same_run_goes_on_at_its_last_checkpoint(tmp_path):
+    path = tmp_path / "detections.txt"
+    interrupt_after_a_checkpoint(path, "a")
+    with ResultsWriter(path, "a") as writer:
+        assert writer.done == 7
+        writer.add(2, found((1, 0.75, 0, 0, 1, 1)))
+    assert path.read_text() == "1 1 0.2500 0.00 0.00 1.00 1.00\n2 1 0.7500 0.00 0.00 1.00 1.00\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["detections.txt"]
+
+
+@pytest.mark.parametrize("damage", ["other run", "no note", "broken note", "short file"])
+def test_anything_else_begins_anew(tmp_path, damage):
+    path = tmp_path / "detections.txt"
+    interrupt_after_a_checkpoint(path, "b" if damage == "other run" else "a")
+    if damage == "no note":
+        (tmp_path / "detections.txt.progress").unlink()
+    elif damage == "broken note":
+        (tmp_path / "detections.txt.progress").write_text("{")
+    elif damage == "short file":
+        (tmp_path / "detections.txt.part").write_text("1 1")
+    with ResultsWriter(path, "a") as writer:
+        assert writer.done == 0
+        writer.add(9, found((1, 0.75, 0, 0, 1, 1)))
+    assert path.read_text() == "9 1 0.7500 0.00 0.00 1.00 1.00\n"
 
 
 @pytest.mark.parametrize("block", [16, 64, 1000, 1 << 20])
