@@ -108,7 +108,7 @@ def test_videos_need_no_annotations(toy):
 
 
 def test_recorded_ground_truth(golden, golden_dir, tmp_path):
-    """The frames, classes and boxes that the originals' evaluators read from the same XML files; there are no images."""
+    """The frames, classes and boxes that the originals' evaluators read from the same XML files; no image is needed."""
     rows = golden("eval_public")["gt"]  # video, frame, frame id, class, x1, y1, x2, y2, motion IoU
     with tarfile.open(golden_dir / "eval_public_annotations.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
