@@ -25,14 +25,22 @@ def cuda_home() -> Path | None:
     """The folder of the CUDA toolkit: CUDA_HOME, or what the nvcc on the PATH says of itself (it may be a wrapper)."""
     if os.environ.get("CUDA_HOME"):
         return Path(os.environ["CUDA_HOME"])
-    nvcc = shutil.which("nvcc")
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
     if nvcc is None:
-        return next((path for path in [Path("/usr/local/cuda")] if (path / "bin" / "nvcc").is_file()), None)
+        return None
     plan = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-E", os.devnull], capture_output=True, text=True)
     top = re.search(r"^#\$ TOP=(.+)$", plan.stderr, re.MULTILINE)
-    if top is None:
-        sys.exit(f"{nvcc} does not say where its toolkit is; set CUDA_HOME. It answered:\n{plan.stderr}")
-    return Path(top.group(1).strip()).resolve()
+    return Path(top.group(1).strip() if top else Path(nvcc).resolve().parents[1]).resolve()
+
+
+def nvcc_major() -> str | None:
+    """First number of the version of the toolkit's nvcc, or None if it does not answer."""
+    nvcc = CUDA_HOME / "bin" / "nvcc" if CUDA_HOME else None
+    if nvcc is None or not nvcc.is_file():
+        return None
+    answer = subprocess.run([nvcc, "--version"], capture_output=True, text=True)
+    version = re.search(r"release (\d+)\.", answer.stdout)
+    return version.group(1) if version else None
 
 
 # torch looks for CUDA while it is imported, and takes the folder above a wrapper for the toolkit.
@@ -50,22 +58,31 @@ except ImportError as error:
     )
 
 
-def wants_cuda() -> bool:
-    """Whether CUDA kernels are to be built; ends the build where they are asked for and cannot be."""
-    forced = os.environ.get("FORCE_CUDA")
-    gpu = torch.cuda.is_available()
-    if forced == "0" or (forced != "1" and not (gpu and CUDA_HOME and torch.version.cuda)):
-        return False
-    if torch.version.cuda is None:
-        sys.exit(f"FORCE_CUDA=1, but the installed torch {torch.__version__} has no CUDA support.")
-    if CUDA_HOME is None or not (CUDA_HOME / "bin" / "nvcc").is_file():
-        sys.exit(f"FORCE_CUDA=1, but there is no nvcc in {CUDA_HOME or 'PATH'}. Install the toolkit or set CUDA_HOME.")
-    if not gpu and not os.environ.get("TORCH_CUDA_ARCH_LIST"):
-        sys.exit(
-            "FORCE_CUDA=1 and no GPU is visible: set TORCH_CUDA_ARCH_LIST to the compute capabilities to build for, "
-            "for example TORCH_CUDA_ARCH_LIST='8.0;9.0'."
-        )
-    return True
+def choose_cuda() -> tuple[bool, str]:
+    """Whether CUDA kernels are to be built, and why; ends the build where they are asked for and cannot be."""
+    forced, gpu, nvcc = os.environ.get("FORCE_CUDA"), torch.cuda.is_available(), nvcc_major()
+    if forced == "0":
+        return False, "FORCE_CUDA=0"
+    if forced == "1":
+        if torch.version.cuda is None:
+            sys.exit(f"FORCE_CUDA=1, but the installed torch {torch.__version__} has no CUDA support.")
+        if nvcc is None:
+            sys.exit(
+                f"FORCE_CUDA=1, but there is no nvcc in {CUDA_HOME or 'PATH'} that works. Install it or set CUDA_HOME."
+            )
+        if not gpu and not os.environ.get("TORCH_CUDA_ARCH_LIST"):
+            sys.exit(
+                "FORCE_CUDA=1 and no GPU is visible: set TORCH_CUDA_ARCH_LIST to the compute capabilities to build "
+                "for, for example TORCH_CUDA_ARCH_LIST='8.0;9.0'."
+            )
+        return True, "FORCE_CUDA=1"
+    if not gpu:
+        return False, "no GPU is visible"
+    if nvcc is None:
+        return False, "there is a GPU, but no nvcc; slower PyTorch versions will stand in"
+    if nvcc != torch.version.cuda.split(".")[0]:
+        return False, f"there is a GPU, but nvcc {nvcc} cannot build for torch's CUDA {torch.version.cuda}"
+    return True, "a GPU and nvcc are there"
 
 
 def pip_cuda_includes() -> list[Path]:
@@ -98,17 +115,9 @@ def extension(with_cuda: bool):
 
 
 os.chdir(HERE)
-WITH_CUDA = wants_cuda()
-print(
-    f"lib.ops._C: torch {torch.__version__}, CPU kernels, "
-    + (
-        f"CUDA kernels with {CUDA_HOME} for {os.environ.get('TORCH_CUDA_ARCH_LIST') or 'the GPU of this machine'}"
-        if WITH_CUDA
-        else f"no CUDA kernels (GPU visible: {torch.cuda.is_available()}, toolkit: {CUDA_HOME}, "
-        f"FORCE_CUDA: {os.environ.get('FORCE_CUDA', 'not set')})"
-    ),
-    flush=True,
-)
+WITH_CUDA, REASON = choose_cuda()
+print(f"lib.ops._C: torch {torch.__version__}, toolkit {CUDA_HOME}; CPU kernels: yes", flush=True)
+print(f"lib.ops._C: CUDA kernels: {'yes' if WITH_CUDA else 'no'} ({REASON})", flush=True)
 setup(
     packages=find_packages(include=["lib", "lib.*", "rfcn", "dff", "fgfa"]),
     ext_modules=[extension(WITH_CUDA)],

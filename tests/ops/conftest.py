@@ -46,3 +46,8 @@ def cuda() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     return torch.device("cuda")
+
+
+def pytest_collection_modifyitems(items):
+    """The one test that takes minutes comes last, so that everything else is known by then."""
+    items.sort(key=lambda item: item.name == "test_cuda_sources_compile_and_link")
