@@ -97,7 +97,7 @@ def extension(with_cuda: bool):
     sources = [Path("csrc/register.cpp"), *Path("csrc/cpu").glob("*.cpp")]
     # No contraction to fused multiply-adds: bins and grid positions that end on a whole cell depend on the rounding,
     # and the CPU, the GPU and the originals are to agree on them.
-    cxx = ["-O3", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+    cxx = ["-O3", "-g0", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
     nvcc = ["-O3", "--fmad=false"]
     if with_cuda:
         sources += Path("csrc/cuda").glob("*.cu")

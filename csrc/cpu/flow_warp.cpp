@@ -1,7 +1,6 @@
 #include "../flow_warp.h"
 
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
@@ -9,6 +8,8 @@
 #include <algorithm>
 #include <tuple>
 #include <vector>
+
+#include "grain.h"
 
 namespace vod {
 namespace {
@@ -30,7 +31,7 @@ Shape shape_of(const at::Tensor& feature, const at::Tensor& flow) {
 template <typename T>
 std::vector<Taps<T>> all_taps(const T* flow, const Shape& s) {
   std::vector<Taps<T>> taps(s.images * s.cells());
-  at::parallel_for(0, s.images * s.cells(), 1024, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, s.images * s.cells(), grain(32), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t image = i / s.cells(), cell = i % s.cells();
       const T* xy = flow + image * 2 * s.cells() + cell;
@@ -53,7 +54,7 @@ template <typename T>
 void forward(const T* feature, const T* flow, const T* scale, T* out, const Shape& s) {
   const auto taps = all_taps(flow, s);
   const int64_t cells = s.cells();
-  at::parallel_for(0, s.images * s.blocks(), 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, s.images * s.blocks(), grain(4 * kBlock * cells), [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t image = item / s.blocks(), channel = item % s.blocks() * kBlock;
       const int64_t planes = std::min(kBlock, s.channels - channel);
@@ -77,7 +78,8 @@ void backward_feature(
     const T* grad, const T* feature, const T* scale, const std::vector<Taps<T>>& taps, T* grad_feature, T* grad_scale,
     const Shape& s) {
   const int64_t cells = s.cells();
-  at::parallel_for(0, s.maps * s.blocks(), 1, [&](int64_t begin, int64_t end) {
+  const int64_t steps = 4 * kBlock * cells * (s.images / s.maps);
+  at::parallel_for(0, s.maps * s.blocks(), grain(steps), [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t map = item / s.blocks(), channel = item % s.blocks() * kBlock;
       const int64_t planes = std::min(kBlock, s.channels - channel);
@@ -109,7 +111,7 @@ void backward_flow(
   const int64_t cells = s.cells();
   constexpr int64_t kRun = 64;  // cells whose taps stay in the cache while all channels pass
   const int64_t runs = (cells + kRun - 1) / kRun;
-  at::parallel_for(0, s.images * runs, 1, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, s.images * runs, grain(8 * kRun * s.channels), [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t image = item / runs, first = item % runs * kRun;
       const int64_t last = std::min(cells, first + kRun);

@@ -1,7 +1,6 @@
 #include "../nms.h"
 
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sort.h>
 #include <torch/library.h>
@@ -10,6 +9,7 @@
 #include <numeric>
 #include <vector>
 
+#include "grain.h"
 #include "greedy_keep.h"
 
 namespace vod {
@@ -57,7 +57,8 @@ at::Tensor nms(
   const auto boxes_ = boxes.contiguous();
   AT_DISPATCH_FLOATING_TYPES(boxes.scalar_type(), "nms", [&] {
     const auto* box = reinterpret_cast<const Box<scalar_t>*>(boxes_.const_data_ptr<scalar_t>());
-    at::parallel_for(0, segments.starts.size() - 1, 1, [&](int64_t begin, int64_t end) {
+    const int64_t groups_count = segments.starts.size() - 1, mean = n / groups_count;
+    at::parallel_for(0, groups_count, grain(mean * mean), [&](int64_t begin, int64_t end) {
       for (int64_t s = begin; s < end; ++s) {
         const int64_t start = segments.starts[s], count = segments.starts[s + 1] - start;
         for (int64_t i : greedy_keep<scalar_t>(box, &rows[start], count, threshold, suppress_equal, count)) {

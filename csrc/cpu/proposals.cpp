@@ -1,7 +1,6 @@
 #include "../proposals.h"
 
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sort.h>
 #include <torch/library.h>
@@ -9,6 +8,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "grain.h"
 #include "greedy_keep.h"
 
 namespace vod {
@@ -22,7 +22,7 @@ void make_candidates(
   const T* delta = deltas.const_data_ptr<T>();
   const T* info = im_info.const_data_ptr<T>();
   const T* anchor = anchors.const_data_ptr<T>();
-  at::parallel_for(0, s.images * s.candidates(), 2048, [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, s.images * s.candidates(), grain(64), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t image = i / s.candidates();
       const auto candidate = make_candidate<T>(
@@ -53,7 +53,7 @@ std::tuple<at::Tensor, at::Tensor> proposals(
     const int64_t* rank = order.const_data_ptr<int64_t>();
     auto* roi = rois.mutable_data_ptr<scalar_t>();
     auto* roi_score = roi_scores.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, s.images, 1, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, s.images, grain(top * 16), [&](int64_t begin, int64_t end) {
       for (int64_t image = begin; image < end; ++image) {
         const int64_t first = image * s.candidates();
         const auto kept =

@@ -1,12 +1,13 @@
 #include "../psroi_pool.h"
 
 #include <ATen/Dispatch.h>
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <vector>
+
+#include "grain.h"
 
 namespace vod {
 namespace {
@@ -45,7 +46,7 @@ at::Tensor psroi_pool(
   AT_DISPATCH_FLOATING_TYPES(feature.scalar_type(), "psroi_pool", [&] {
     const auto* source = feature_.const_data_ptr<scalar_t>();
     auto* target = out.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, rois.size(0) * channels, 512, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, rois.size(0) * channels, grain(16), [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) {
         const int64_t roi = item / channels, channel = item % channels;  // channel: (output, grid row, grid column)
         const CellRange rows = grid.rows[roi * bins + channel / bins % bins];
@@ -77,7 +78,7 @@ at::Tensor psroi_pool_backward(
   AT_DISPATCH_FLOATING_TYPES(grad.scalar_type(), "psroi_pool_backward", [&] {
     const auto* source = grad_.const_data_ptr<scalar_t>();
     auto* target = grad_feature.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, channels, 1, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, channels, grain(16 * rois.size(0)), [&](int64_t begin, int64_t end) {
       for (int64_t channel = begin; channel < end; ++channel) {
         for (int64_t roi = 0; roi < rois.size(0); ++roi) {
           const CellRange rows = grid.rows[roi * bins + channel / bins % bins];

@@ -122,7 +122,7 @@ def test_one_map_along_many_flows():
 
 
 def test_same_bits_with_any_number_of_threads():
-    feature, flow, scale = (tensor.requires_grad_() for tensor in random_inputs(3, 1, 40, 9, 11, dtype=torch.float32))
+    feature, flow, scale = (tensor.requires_grad_() for tensor in random_inputs(3, 1, 40, 30, 40, dtype=torch.float32))
     threads, results = torch.get_num_threads(), []
     try:
         for count in (1, 2, 3):
