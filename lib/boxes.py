@@ -59,9 +59,7 @@ def decode(boxes: Tensor, deltas: Tensor) -> Tensor:
     new_x, new_y = dx * width + x, dy * height + y
     new_width, new_height = torch.exp(dw) * width, torch.exp(dh) * height
     half_width, half_height = 0.5 * (new_width - 1), 0.5 * (new_height - 1)
-    return torch.stack(
-        (new_x - half_width, new_y - half_height, new_x + half_width, new_y + half_height), dim=-1
-    )
+    return torch.stack((new_x - half_width, new_y - half_height, new_x + half_width, new_y + half_height), dim=-1)
 
 
 def clip(boxes: Tensor, height: float, width: float) -> Tensor:

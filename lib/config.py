@@ -30,8 +30,10 @@ _DEFAULTS: dict[str, Any] = {
         "DEPTH": 101,  # ResNet-v1: 18, 34, 50, 101 or 152
         "WIDTH": 64,  # channels of conv1; 64 is ResNet's own
         "NORM": "frozen",  # "frozen": stored statistics, as the originals; "trained": for nets without pre-training
-        "BN_EPS": 1e-5,  # R-FCN and DFF 1e-5, FGFA 2e-5
+        "BN_EPS": 0.0,  # 0: the method's own, R-FCN and DFF 1e-5, FGFA 2e-5
         "FEAT_DIM": 1024,  # channels of feat_conv_3x3: one half for the RPN, the other for the R-FCN head
+        "FGFA_FEAT_DIM": 3072,  # channels of feature and embedding together
+        "FLOW_WIDTH": 1.0,  # multiplies FlowNet-S's channels
         "PIXEL_MEANS": [0.0, 0.0, 0.0],  # B, G, R
         "IMAGE_STRIDE": 0,  # pad the input to a multiple of this; 0: do not
         "RPN_FEAT_STRIDE": 16,
@@ -45,6 +47,7 @@ _DEFAULTS: dict[str, Any] = {
         "FIXED_PARAMS": ["gamma", "beta"],  # beginnings of the original parameter names that are not trained
         "pretrained": "",  # backbone weights to begin from
         "pretrained_epoch": 0,
+        "pretrained_flow": "",  # FlowNet-S weights to begin from
     },
     "dataset": {
         "dataset_path": "./data/ILSVRC2015",
@@ -89,6 +92,10 @@ _DEFAULTS: dict[str, Any] = {
         "BBOX_MEANS": [0.0, 0.0, 0.0, 0.0],
         "BBOX_STDS": [0.1, 0.1, 0.2, 0.2],
         "BBOX_WEIGHTS": [1.0, 1.0, 1.0, 1.0],
+        "MIN_OFFSET": 0,  # reference frames are drawn from MIN_OFFSET to MAX_OFFSET frames away;
+        "MAX_OFFSET": 0,  # both 0: as far as TEST.KEY_FRAME_INTERVAL reaches
+        "AGGREGATE_CURRENT": False,  # FGFA: average the current frame too
+        "EMBED_AFTER_WARP": True,  # FGFA: embeddings of warped features, not warped embeddings
         "RPN_BATCH_SIZE": 256,
         "RPN_FG_FRACTION": 0.5,
         "RPN_POSITIVE_OVERLAP": 0.7,
@@ -103,7 +110,11 @@ _DEFAULTS: dict[str, Any] = {
     "TEST": {
         "BATCH_IMAGES": 1,
         "test_epoch": 0,
-        "SCORE_THRESH": 1e-3,  # R-FCN and FGFA 1e-3, DFF 1e-4
+        "SCORE_THRESH": -1.0,  # below 0: the method's own, R-FCN and FGFA 1e-3, DFF 1e-4
+        "KEY_FRAME_INTERVAL": 0,  # DFF: frames per key frame; FGFA: K of 2K+1 frames; 0: the method's own, 10 and 9
+        "CAUSAL": False,  # FGFA: past frames only
+        "AGGREGATE_CURRENT": True,
+        "EMBED_AFTER_WARP": False,
         "NMS": 0.3,
         "max_per_image": 300,
         "RPN_NMS_THRESH": 0.7,
@@ -117,6 +128,7 @@ _DEFAULTS: dict[str, Any] = {
 WITHOUT_MEANING: dict[str, str] = {
     "MXNET_VERSION": "there is no MXNet",
     "symbol": "the method's script and network.DEPTH say which network it is",
+    "network.DFF_FEAT_DIM": "network.FEAT_DIM says it",
     "default.kvstore": "there is no MXNet key-value store",
     "dataset.dataset": "dataset.CLASSES says what the classes are",
     "dataset.proposal": "proposals always come from the RPN",
@@ -258,17 +270,27 @@ def _validate(cfg: Config, where: str) -> None:
             raise ConfigError(f"{where}: '{key}' must be one of {list(allowed)}, not {value!r}")
     positive = {
         "network.WIDTH": network.WIDTH,
+        "network.FLOW_WIDTH": network.FLOW_WIDTH,
         "TRAIN.BATCH_IMAGES": train.BATCH_IMAGES,
         "TEST.BATCH_IMAGES": cfg.TEST.BATCH_IMAGES,
         "default.frequent": cfg.default.frequent,
     }
     for key, value in positive.items():
-        if value < 1:
-            raise ConfigError(f"{where}: '{key}' must be at least 1, not {value}")
+        if value < (1 if isinstance(value, int) else 1e-3):
+            raise ConfigError(f"{where}: '{key}' is too small: {value}")
     if network.FEAT_DIM < 2 or network.FEAT_DIM % 2:
         raise ConfigError(f"{where}: 'network.FEAT_DIM' is cut in two halves and must be even, not {network.FEAT_DIM}")
+    if network.FGFA_FEAT_DIM < network.FEAT_DIM + 4:
+        raise ConfigError(
+            f"{where}: 'network.FGFA_FEAT_DIM' {network.FGFA_FEAT_DIM} leaves no channels for the embedding beside the "
+            f"{network.FEAT_DIM} of FEAT_DIM; it is their sum"
+        )
+    if train.MIN_OFFSET > train.MAX_OFFSET:
+        raise ConfigError(f"{where}: 'TRAIN.MIN_OFFSET' {train.MIN_OFFSET} is above MAX_OFFSET {train.MAX_OFFSET}")
+    if cfg.TEST.KEY_FRAME_INTERVAL < 0:
+        raise ConfigError(f"{where}: 'TEST.KEY_FRAME_INTERVAL' must be at least 1 (0: the method's own)")
     anchors = len(network.ANCHOR_RATIOS) * len(network.ANCHOR_SCALES)
-    if network.NUM_ANCHORS != anchors:
+    if anchors != network.NUM_ANCHORS:
         raise ConfigError(
             f"{where}: 'network.NUM_ANCHORS' is {network.NUM_ANCHORS}, but ANCHOR_RATIOS x ANCHOR_SCALES give {anchors}"
         )

@@ -6,12 +6,12 @@ Example: python rfcn/demo.py --cfg configs/rfcn/resnet_v1_18_synthetic_vid.yaml 
 from __future__ import annotations
 
 from lib.engine.commands import add_demo_arguments, demo_run, parse_run, run_script
-from rfcn.model import build_rfcn
+from rfcn.method import METHOD
 
 
 def main(argv: list[str] | None = None) -> None:
     run, arguments = parse_run(__doc__, argv, add_demo_arguments)
-    demo_run(run, build_rfcn, arguments)
+    demo_run(run, METHOD, arguments)
 
 
 if __name__ == "__main__":

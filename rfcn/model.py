@@ -12,6 +12,7 @@ from lib.config import Config
 from lib.models.build import build_detector, build_features, fix_parameters
 from lib.models.detector import Detector
 from lib.models.features import Features
+from lib.models.frame_batches import equal_sized, stack_im_info, stack_images
 from lib.models.postprocess import PostProcess
 from lib.structures import Detections, Frame, TrainingBatch
 
@@ -34,30 +35,14 @@ class RFCN(nn.Module):
         Up to `batch_images` consecutive frames of equal size go through the network together; no more are held.
         """
         device = next(self.parameters()).device
-        for batch in _equal_sized(frames, batch_images):
+        for batch in equal_sized(frames, batch_images):
             # Inside the loop: a generator must not leave gradients switched off in its caller between two frames.
             with torch.no_grad():
-                images = torch.stack([frame.image for frame in batch]).to(device)  # (B, 3, H, W)
-                im_info = torch.stack([frame.im_info for frame in batch])  # (B, 3)
-                found = [postprocess(raw) for raw in self.detector.predict(self.features(images), im_info)]
+                features = self.features(stack_images(batch, device))  # (B, C, H/16, W/16)
+                found = [postprocess(raw) for raw in self.detector.predict(features, stack_im_info(batch))]
             yield from found
 
 
 def build_rfcn(cfg: Config, num_classes: int) -> RFCN:
     """R-FCN as `cfg` describes it, with random weights; `num_classes` counts the background."""
     return fix_parameters(RFCN(build_features(cfg), build_detector(cfg, num_classes)), cfg)
-
-
-def _equal_sized(frames: Iterable[Frame], most: int) -> Iterator[list[Frame]]:
-    """Consecutive frames of equal size, at most `most` at a time."""
-    batch: list[Frame] = []
-    for frame in frames:
-        if batch and frame.image.shape != batch[0].image.shape:
-            yield batch
-            batch = []
-        batch.append(frame)
-        if len(batch) == most:  # at once: a camera's frame is not kept waiting for the next one
-            yield batch
-            batch = []
-    if batch:
-        yield batch

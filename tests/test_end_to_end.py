@@ -1,5 +1,6 @@
 """The whole path on a tiny synthetic set: data, training, testing, evaluation, demo; and that it can be repeated."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -46,6 +47,33 @@ def trained(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
     train_and_test(["--cfg", CFG, *overrides(dataset, out)])
     return out
+
+
+VIDEO_METHODS = {
+    "dff": "configs/dff/resnet_v1_18_flownet_synthetic_vid.yaml",
+    "fgfa": "configs/fgfa/resnet_v1_18_flownet_synthetic_vid.yaml",
+}
+
+
+@pytest.mark.parametrize("method", VIDEO_METHODS)
+def test_video_methods_train_test_and_show(method, dataset, tmp_path):
+    cfg = Path(__file__).resolve().parents[1] / VIDEO_METHODS[method]
+    common = ["--cfg", str(cfg), *overrides(dataset, tmp_path), "TRAIN.BATCH_IMAGES=2", "TEST.KEY_FRAME_INTERVAL=3"]
+    importlib.import_module(f"experiments.{method}.{method}_end2end_train_test").main(common)
+    run = tmp_path / cfg.stem
+    evaluation = json.loads((run / "VID_val_videos" / "evaluation.json").read_text())
+    assert evaluation["frames"] == 2 * 6
+    assert evaluation["detections"] > 0
+    clip = dataset / "Data/VID/val/syn_val_00000000"
+    found = []
+    for name in ("demo", "demo_batch"):
+        out = tmp_path / name
+        script = importlib.import_module(f"{method}.{name}")
+        script.main([*common, "--source", str(clip), "--out", str(out), "--min-score", "0"])
+        found.append(json.loads((out / "detections.json").read_text())["frames"])
+    for one, other in zip(*found, strict=True):
+        assert one["labels"] == other["labels"]
+        assert torch.allclose(torch.tensor(one["boxes"]), torch.tensor(other["boxes"]), atol=0.02)
 
 
 def files_of(out):

@@ -5,15 +5,14 @@ Example: python experiments/rfcn/rfcn_end2end_train_test.py --cfg configs/rfcn/r
 
 from __future__ import annotations
 
-from lib.data.sampling import no_references
 from lib.engine.commands import add_test_arguments, parse_run, run_script, test_run, train_run
-from rfcn.model import build_rfcn
+from rfcn.method import METHOD
 
 
 def main(argv: list[str] | None = None) -> None:
     run, arguments = parse_run(__doc__, argv, add_test_arguments)
-    train_run(run, build_rfcn, no_references)
-    test_run(run, build_rfcn, arguments)
+    train_run(run, METHOD)
+    test_run(run, METHOD, arguments)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Test a trained R-FCN: rfcn/test.py under the name that users of the originals know.
 
-Example: python experiments/rfcn/rfcn_test.py --cfg configs/rfcn/resnet_v1_101_imagenet_vid_rfcn_end2end_ohem.yaml
+Example: python experiments/rfcn/rfcn_test.py --cfg configs/rfcn/resnet_v1_18_synthetic_vid.yaml
 """
 
 from __future__ import annotations

@@ -7,9 +7,14 @@ every reference of a still is the still itself.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import numpy as np
+
+from lib.config import Config
+
+_log = logging.getLogger(__name__)
 
 ChooseReferences = Callable[[int, int, np.random.RandomState], list[int]]
 
@@ -36,6 +41,25 @@ def two_references(
 
 def _inside(frame: int, length: int) -> int:
     return int(min(max(frame, 0), length - 1))
+
+
+def training_offsets(cfg: Config, reach: tuple[int, int]) -> tuple[int, int]:
+    """From how many frames before (negative) to how many after a frame its references come.
+
+    `reach` is as far as the method looks in testing; TRAIN.MIN_OFFSET and MAX_OFFSET say otherwise where they are not
+    both 0, with a warning where they go further than that.
+    """
+    offsets = (cfg.TRAIN.MIN_OFFSET, cfg.TRAIN.MAX_OFFSET)
+    if offsets == (0, 0):
+        return reach
+    if offsets[0] < reach[0] or offsets[1] > reach[1]:
+        _log.warning(
+            "reference frames are drawn from offsets %d to %d, but in testing they are %d to %d away: "
+            "change TRAIN.MIN_OFFSET and MAX_OFFSET together with TEST.KEY_FRAME_INTERVAL, or leave them out",
+            *offsets,
+            *reach,
+        )
+    return offsets
 
 
 def epoch_order(

@@ -24,7 +24,7 @@ from lib.engine.demo import run_demo
 from lib.engine.infer import detect_videos
 from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
-from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_backbone, load_weights
+from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_backbone, load_flow, load_weights
 from lib.engine.train import train
 from lib.errors import InputError
 from lib.evaluation.report import evaluate_results
@@ -32,9 +32,22 @@ from lib.evaluation.results_file import ResultsWriter
 from lib.models.build import build_postprocess
 from lib.models.mxnet_names import mxnet_name
 
-BuildModel = Callable[[Config, int], nn.Module]  # (configuration, classes with background) -> a method's model
-
 _LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the scripts need to know of a method.
+
+    build: (configuration, classes with background) -> its model. references: configuration -> its rule for reference
+    frames. score_threshold: detections need a higher score, where TEST.SCORE_THRESH does not say. batch_images: frames
+    that its batch demo takes at once.
+    """
+
+    build: Callable[[Config, int], nn.Module]
+    references: Callable[[Config], ChooseReferences]
+    score_threshold: float = 1e-3
+    batch_images: int = 10  # as in the originals
 
 
 @dataclass(frozen=True)
@@ -111,21 +124,15 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N frames; 0: all")
 
 
-def train_run(run: Run, build_model: BuildModel, choose_references: ChooseReferences) -> Path:
+def train_run(run: Run, method: Method) -> Path:
     """Train a method's model as the run's configuration says; returns the last checkpoint."""
     cfg = run.cfg
     with open_log(run.train_folder / "train.log"):
         seed_everything(cfg.TRAIN.SEED)
         classes = run.classes()
-        training_set = build_training_set(cfg, classes, choose_references)
-        model = build_model(cfg, classes.num_classes)
-        if cfg.network.pretrained:
-            load_backbone(model.features.resnet, pretrained_file(cfg))
-        elif cfg.network.NORM == "frozen":
-            _LOGGER.warning(
-                "network.pretrained is empty and network.NORM is 'frozen': the normalisation keeps its initial "
-                "statistics, and a network like that hardly learns; give pre-trained weights or NORM=trained"
-            )
+        training_set = build_training_set(cfg, classes, method.references(cfg))
+        model = method.build(cfg, classes.num_classes)
+        load_pretrained(model, cfg)
         return train(
             model,
             lambda epoch, start: training_loader(training_set, epoch, start, cfg.TRAIN.WORKERS),
@@ -134,19 +141,40 @@ def train_run(run: Run, build_model: BuildModel, choose_references: ChooseRefere
             num_samples=len(training_set),
             original_name=mxnet_name,
             device=run.device,
+            lr_mult=getattr(model, "lr_mult", None),
         )
 
 
-def pretrained_file(cfg: Config) -> Path:
-    """network.pretrained if it names a file, else the originals' form: prefix and epoch, <prefix>-0000.pth."""
-    path = Path(cfg.network.pretrained)
-    return path if path.suffix else path.with_name(f"{path.name}-{cfg.network.pretrained_epoch:04d}.pth")
+def load_pretrained(model: nn.Module, cfg: Config) -> None:
+    """Load network.pretrained into the backbone and network.pretrained_flow into the flow network, if it has one."""
+    network = cfg.network
+    if network.pretrained:
+        load_backbone(model.features.resnet, _checkpoint(network.pretrained, network.pretrained_epoch))
+    elif network.NORM == "frozen":
+        _LOGGER.warning(
+            "network.pretrained is empty and network.NORM is 'frozen': the normalisation keeps its initial "
+            "statistics, and a network like that hardly learns; give pre-trained weights or NORM=trained"
+        )
+    if hasattr(model, "flow_net"):
+        if network.pretrained_flow:
+            load_flow(model.flow_net, _checkpoint(network.pretrained_flow, network.pretrained_epoch))
+        else:
+            _LOGGER.warning(
+                "network.pretrained_flow is empty: the flow network begins at random, and detection alone hardly "
+                "teaches it flow; tools/pretrain_flownet.py makes a start"
+            )
 
 
-def load_trained(run: Run, build_model: BuildModel, weights: str | None, random_weights: bool = False) -> nn.Module:
+def _checkpoint(name: str, epoch: int) -> Path:
+    """`name` if it names a file, else the originals' form, prefix and epoch: <prefix>-0000.pth."""
+    path = Path(name)
+    return path if path.suffix else path.with_name(f"{path.name}-{epoch:04d}.pth")
+
+
+def load_trained(run: Run, method: Method, weights: str | None, random_weights: bool = False) -> nn.Module:
     """The run's model in evaluation mode on its device, with `weights` or else the checkpoint of TEST.test_epoch."""
     torch.manual_seed(run.cfg.TRAIN.SEED)
-    model = build_model(run.cfg, run.classes().num_classes)
+    model = method.build(run.cfg, run.classes().num_classes)
     if not random_weights:
         snapshots = SnapshotFolder(run.train_folder, run.cfg.TRAIN.model_prefix or "model")
         path = Path(weights) if weights else snapshots.of_epoch(run.cfg.TEST.test_epoch)
@@ -156,11 +184,11 @@ def load_trained(run: Run, build_model: BuildModel, weights: str | None, random_
     return model.eval().to(run.device)
 
 
-def test_run(run: Run, build_model: BuildModel, arguments: argparse.Namespace) -> dict:
+def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
     """Detect over the test set, save the results, evaluate them, print the table; returns what the JSON holds."""
     cfg, folder = run.cfg, run.test_folder
     with open_log(folder / "test.log"):
-        model = load_trained(run, build_model, arguments.weights)
+        model = load_trained(run, method, arguments.weights)
         cache = Path(cfg.dataset.root_path) / "cache"
         dataset = ImageNetVID(cfg.dataset.dataset_path, cfg.dataset.test_image_set, run.classes(), cache)
         truth = dataset.ground_truth()  # before the long part: broken annotations show at once
@@ -179,7 +207,7 @@ def test_run(run: Run, build_model: BuildModel, arguments: argparse.Namespace) -
                 model,
                 videos[done:],
                 lambda video: video.frames(preprocessing),
-                build_postprocess(cfg),
+                build_postprocess(cfg, method.score_threshold),
                 results.add,
                 cfg.TEST.BATCH_IMAGES,
                 lambda more: results.checkpoint(done + more),
@@ -196,13 +224,13 @@ def _fingerprint(model: nn.Module, cfg: Config, videos: int) -> str:
     return digest.hexdigest()
 
 
-def demo_run(run: Run, build_model: BuildModel, arguments: argparse.Namespace, batch_images: int = 1) -> None:
+def demo_run(run: Run, method: Method, arguments: argparse.Namespace, batch_images: int = 1) -> None:
     """Run a method's model over the user's own frames, `batch_images` at a time."""
     run_demo(
-        load_trained(run, build_model, arguments.weights, arguments.random_weights),
+        load_trained(run, method, arguments.weights, arguments.random_weights),
         arguments.source,
         Preprocessing.from_config(run.cfg),
-        build_postprocess(run.cfg),
+        build_postprocess(run.cfg, method.score_threshold),
         run.classes().names,
         arguments.out,
         min_score=arguments.min_score,

@@ -141,15 +141,25 @@ def load_backbone(resnet: nn.Module, path: str | os.PathLike) -> None:
     _load(resnet, path, "make one with tools/pretrain_backbone.py, or correct network.pretrained")
 
 
-def _load(module: nn.Module, path: str | os.PathLike, what_to_do: str) -> None:
+def load_flow(flow_net: nn.Module, path: str | os.PathLike) -> None:
+    """Load pre-trained FlowNet-S weights into `flow_net`; as strict, but Deep Feature Flow's scale map may be missing:
+    flow networks are trained without it, and it then stays as it is."""
+    what_to_do = "make one with tools/pretrain_flownet.py, or correct network.pretrained_flow"
+    _load(flow_net, path, what_to_do, may_miss="Convolution5_scale.")
+
+
+def _load(module: nn.Module, path: str | os.PathLike, what_to_do: str, may_miss: str | None = None) -> None:
     content = read_file(path, what_to_do)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    load_state(module, content, path)
+    load_state(module, content, path, may_miss)
 
 
-def load_state(module: nn.Module, state: Any, path: str | os.PathLike) -> None:
-    """Load the state dictionary `state`, read from `path`, into `module`, or raise SnapshotError and change nothing."""
+def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss: str | None = None) -> None:
+    """Load the state dictionary `state`, read from `path`, into `module`, or raise SnapshotError and change nothing.
+
+    may_miss: the beginning of names that need not be in the file; those parameters stay as they are.
+    """
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise SnapshotError(f"{path}: holds no weights by name, but a {type(state).__name__} of something else")
     own = module.state_dict()
@@ -158,8 +168,10 @@ def load_state(module: nn.Module, state: Any, path: str | os.PathLike) -> None:
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
+    optional = (may_miss,) if may_miss else ()
+    missing = [n for n in own if n not in state and not n.endswith(_COUNTER) and not n.startswith(optional)]
     problems = {
-        "missing in the file": [n for n in own if n not in state and not n.endswith(_COUNTER)],
+        "missing in the file": missing,
         "in the file, but not in the model": [n for n in state if n not in own and not n.endswith(_COUNTER)],
         "of another shape": shapes,
     }

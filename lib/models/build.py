@@ -8,6 +8,7 @@ from lib.config import Config
 from lib.models.anchors import make_anchors
 from lib.models.detector import Detector, ProposalRule
 from lib.models.features import Features
+from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import fixed_parameters
 from lib.models.postprocess import PostProcess
 from lib.models.resnet import ResNet
@@ -16,11 +17,16 @@ from lib.models.rpn import RPN
 from lib.models.targets import AnchorRule, RoIRule
 
 
-def build_features(cfg: Config) -> Features:
-    """The shared feature extractor that `cfg.network` describes, with random weights."""
+def build_features(cfg: Config, bn_eps: float = 1e-5) -> Features:
+    """The shared feature extractor that `cfg.network` describes, with random weights. bn_eps: where it has none."""
     network = cfg.network
-    resnet = ResNet(network.DEPTH, network.WIDTH, network.NORM, network.BN_EPS)
+    resnet = ResNet(network.DEPTH, network.WIDTH, network.NORM, network.BN_EPS or bn_eps)
     return Features(resnet, network.FEAT_DIM)
+
+
+def build_flow_net(cfg: Config, scale_channels: int = 0) -> FlowNetS:
+    """The flow network that `cfg.network` describes, with random weights; with a scale map if it has channels."""
+    return FlowNetS(cfg.network.FLOW_WIDTH, scale_channels)
 
 
 def build_detector(cfg: Config, num_classes: int) -> Detector:
@@ -58,9 +64,13 @@ def build_detector(cfg: Config, num_classes: int) -> Detector:
     )
 
 
-def build_postprocess(cfg: Config) -> PostProcess:
-    """The rule that `cfg.TEST` describes; a max_per_image of 0 means any number, as in the originals."""
-    return PostProcess(cfg.TEST.SCORE_THRESH, cfg.TEST.NMS, cfg.TEST.max_per_image or None)
+def build_postprocess(cfg: Config, score_threshold: float) -> PostProcess:
+    """The rule that `cfg.TEST` describes; a max_per_image of 0 means any number, as in the originals.
+
+    score_threshold: the method's own, where SCORE_THRESH is below 0.
+    """
+    threshold = cfg.TEST.SCORE_THRESH if cfg.TEST.SCORE_THRESH >= 0 else score_threshold
+    return PostProcess(threshold, cfg.TEST.NMS, cfg.TEST.max_per_image or None)
 
 
 def fix_parameters(model: nn.Module, cfg: Config) -> nn.Module:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lib.data.sampling import epoch_order, no_references, one_reference, two_references
+from lib.config import load_config
+from lib.data.sampling import epoch_order, no_references, one_reference, training_offsets, two_references
 
 
 def _sizes(n):
@@ -76,3 +77,12 @@ def test_a_still_is_its_own_reference():
     rng = np.random.RandomState(0)
     assert no_references(0, 1, rng) == []
     assert all(one_reference(0, 1, rng) == [0] and two_references(0, 1, rng) == [0, 0] for _ in range(20))
+
+
+def test_offsets_follow_the_reach_in_testing_unless_the_configuration_has_its_own(caplog):
+    assert training_offsets(load_config(None), (-4, 4)) == (-4, 4)
+    own = load_config(None, ["TRAIN.MIN_OFFSET=-3", "TRAIN.MAX_OFFSET=0"])
+    assert training_offsets(own, (-4, 4)) == (-3, 0)
+    assert not caplog.records
+    assert training_offsets(own, (-2, 0)) == (-3, 0)
+    assert "KEY_FRAME_INTERVAL" in caplog.text

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 
-from lib.config import load_config
-from lib.structures import Frame, TrainingBatch
+from lib.config import Config, load_config
+from lib.models.flownet_s import FlowNetS
+from lib.structures import Detections, Frame, TrainingBatch
 from rfcn.model import RFCN, build_rfcn
 
 NUM_CLASSES = 6
@@ -43,6 +46,24 @@ def small_rfcn(*overrides: str, seed: int = 0) -> RFCN:
     return model
 
 
+def with_video_keys(cfg: Config, interval: int, flow_width: float = 0.125, map_channels: int = 32 + 16) -> Config:
+    """`cfg` with what DFF and FGFA read besides: their rules are the originals', map_channels is FGFA_FEAT_DIM."""
+    cfg.network.FLOW_WIDTH, cfg.network.FGFA_FEAT_DIM = flow_width, map_channels
+    cfg.TEST.KEY_FRAME_INTERVAL, cfg.TEST.CAUSAL = interval, False
+    cfg.TRAIN.AGGREGATE_CURRENT, cfg.TRAIN.EMBED_AFTER_WARP = False, True
+    cfg.TEST.AGGREGATE_CURRENT, cfg.TEST.EMBED_AFTER_WARP = True, False
+    return cfg
+
+
+def let_flow(net: FlowNetS) -> None:
+    """Give a new flow network a flow of cells, and a scale map away from 1, over random images of this file."""
+    with torch.no_grad():
+        net.flow_conv1.weight.mul_(255)  # the images' pixels are of the order of 1
+        torch.nn.init.normal_(net.Convolution5.weight, std=0.1)
+        if net.Convolution5_scale is not None:
+            torch.nn.init.normal_(net.Convolution5_scale.weight, std=0.1)
+
+
 def random_batch(objects: list[int], height: int = 96, width: int = 128, seed: int = 0) -> TrainingBatch:
     """One image per entry of `objects`, with that many boxes."""
     rng = np.random.RandomState(seed)
@@ -60,3 +81,11 @@ def random_batch(objects: list[int], height: int = 96, width: int = 128, seed: i
 def random_frames(sizes: list[tuple[int, int]], scale: float = 2.0, seed: int = 0) -> list[Frame]:
     generator = torch.Generator().manual_seed(seed)
     return [Frame(torch.randn(3, h, w, generator=generator), scale, i + 1, i == 0) for i, (h, w) in enumerate(sizes)]
+
+
+def assert_same_detections(found: Iterable[Detections], expected: Iterable[Detections]) -> None:
+    """Frame by frame, up to what the order of additions changes."""
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a.labels, b.labels)
+        torch.testing.assert_close(a.scores, b.scores, atol=1e-5, rtol=0)
+        torch.testing.assert_close(a.boxes, b.boxes, atol=1e-2, rtol=0)

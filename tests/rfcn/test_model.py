@@ -10,38 +10,33 @@ from lib.config import load_config
 from lib.models import detector as detector_module
 from lib.models.anchors import all_anchors
 from lib.models.build import build_postprocess
-from lib.models.losses import rcnn_losses, rpn_losses
-from lib.models.mxnet_names import mxnet_names
 from lib.models.postprocess import PostProcess
-from lib.models.rpn import anchor_probabilities, per_anchor, unnormalise_deltas
-from lib.models.targets import AnchorTargets, assign_anchors, assign_proposals, ohem
-from lib.structures import Frame, TrainingBatch
-from rfcn.model import build_rfcn
+from lib.models.targets import assign_anchors, assign_proposals
+from lib.structures import Frame
+from rfcn.model import RFCN, build_rfcn
 from tests.golden_weights import load_golden_weights, network_input
-from tests.models.small import random_frames, small_config, small_rfcn
-
-ORIGINAL = [
-    "network.FIXED_PARAMS=[conv1, bn_conv1, res2, bn2, gamma, beta]",
-    "TRAIN.BATCH_ROIS=-1",
-    "TRAIN.ENABLE_OHEM=true",
-    "TRAIN.RPN_PRE_NMS_TOP_N=6000",
-    "TRAIN.RPN_POST_NMS_TOP_N=300",
-    "TRAIN.RPN_MIN_SIZE=0",
-    "TEST.RPN_MIN_SIZE=0",
-]
-
-
-def _close(actual: torch.Tensor, recorded: np.ndarray) -> None:
-    """The recordings' own tolerance for features and scores."""
-    actual = actual.detach().numpy().reshape(recorded.shape)
-    np.testing.assert_allclose(actual, recorded, atol=1e-5 + 1e-5 * np.abs(recorded).max(), rtol=0)
+from tests.models.small import assert_same_detections, random_frames, small_config, small_rfcn
+from tests.recordings import (
+    FOLDED_STDS,
+    assert_close,
+    assert_detections,
+    assert_fixed_parameters,
+    assert_metrics,
+    check_detector,
+    check_training_step,
+    everything_trained,
+    original_config,
+    recorded_anchor_targets,
+    recorded_batch,
+    training_detector,
+)
 
 
 @pytest.fixture(scope="module")
 def tested(golden):
     """The recording of a test image, and the network with its weights, whose box stds are folded into them already."""
     recording = golden("net_rfcn_public")
-    cfg = load_config(None, [*ORIGINAL, "TRAIN.BBOX_STDS=[1.0, 1.0, 1.0, 1.0]"])
+    cfg = original_config(FOLDED_STDS)
     return recording, load_golden_weights(build_rfcn(cfg, 31), int(recording["seed"][0])), cfg
 
 
@@ -58,70 +53,36 @@ def test_stages_match_the_recording(tested):
         conv_feat = model.features(network_input(recording["frames"]))
     for hook in hooks:
         hook.remove()
-    _close(conv_feat, recording["conv_feat"])
+    assert_close(conv_feat, recording["conv_feat"])
     for name, value in seen.items():
-        _close(value[0, torch.from_numpy(recording[f"stage_{name}_channels"])], recording[f"stage_{name}"])
+        assert_close(value[0, torch.from_numpy(recording[f"stage_{name}_channels"])], recording[f"stage_{name}"])
 
 
 def test_whole_chain_matches_the_recording_row_by_row(tested):
     recording, model, _ = tested
-    detector = model.detector
-    im_info = torch.tensor([[160.0, 224.0, float(recording["im_scale"][0])]])
     with torch.no_grad():
-        rpn_features, head_features = model.features(network_input(recording["frames"])).chunk(2, dim=1)
-        scores, deltas = detector.rpn(rpn_features)
-        rois = detector.propose(scores, deltas, im_info, detector.test_proposals)
-        class_scores, box_deltas = detector.head(head_features, rois)
-    _close(scores, recording["rpn_cls_score"])
-    _close(deltas, recording["rpn_bbox_pred_raw"])
-    _close(anchor_probabilities(scores), recording["rpn_cls_prob"])
-    np.testing.assert_allclose(rois, recording["rois"], atol=1e-2)
-    _close(class_scores, recording["cls_score"])
-    _close(class_scores.softmax(dim=1), recording["cls_prob"])
-    _close(box_deltas, recording["bbox_pred"])
+        features = model.features(network_input(recording["frames"]))
+    check_detector(model.detector, features, recording)
 
 
 def test_detections_match_the_recording(tested):
     recording, model, cfg = tested
     image = network_input(recording["frames"])[0]
-    (found,) = model.detect([Frame(image, float(recording["im_scale"][0]))], build_postprocess(cfg))
-    recorded = recording["detections_0"]
-    np.testing.assert_array_equal(found.labels, recorded[:, 0])
-    np.testing.assert_allclose(found.boxes, recorded[:, 1:5], atol=1e-2)
-    np.testing.assert_allclose(found.scores, recorded[:, 5], atol=1e-5)
+    (found,) = model.detect([Frame(image, float(recording["im_scale"][0]))], build_postprocess(cfg, 1e-3))
+    assert_detections(found, recording["detections_0"])
 
 
 @pytest.fixture(scope="module")
-def trained(golden):
-    """The recording of a training step, the network with its weights, and the batch."""
-    recording = golden("train_rfcn_public")
-    model = load_golden_weights(build_rfcn(load_config(None, ORIGINAL), 31), int(recording["seed"][0]))
-    batch = TrainingBatch(
-        network_input(recording["frames"])[:, None],
-        torch.from_numpy(recording["im_info"]),
-        [torch.from_numpy(recording["gt_boxes"][:, :4])],
-        [torch.from_numpy(recording["gt_boxes"][:, 4]).long()],
-        torch.zeros(1, 0, dtype=torch.bool),
-    )
-    return recording, model, batch
-
-
-def _recorded_anchor_targets(recording) -> AnchorTargets:
-    """The recorded (1, A*h*w) labels and (1, 4A, h, w) maps in (row, column, anchor) order."""
-    height, width = recording["rpn_bbox_target"].shape[2:]
-    labels = recording["rpn_label"].reshape(-1, height, width).transpose(1, 2, 0).reshape(-1)
-    deltas, weights = (
-        torch.from_numpy(recording[name][0].transpose(1, 2, 0).reshape(-1, 4))
-        for name in ("rpn_bbox_target", "rpn_bbox_weight")
-    )
-    return AnchorTargets(torch.from_numpy(labels).long(), deltas, weights)
+def trained(golden, tested):
+    """The recording of a training step, the same network as it trains, and the batch."""
+    recording, (_, model, _) = golden("train_rfcn_public"), tested
+    model = RFCN(model.features, training_detector(model.detector, original_config()))
+    return recording, model, recorded_batch(recording, [0])
 
 
 def test_fixed_parameters_are_the_recorded_ones(trained):
     recording, model, _ = trained
-    names = {torch_name: name for name, torch_name in mxnet_names(model).items()}
-    fixed = {names[name] for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    assert fixed == set(recording["fixed_params"].tolist())
+    assert_fixed_parameters(model, recording)
 
 
 def test_training_targets_match_the_recording(trained):
@@ -138,7 +99,7 @@ def test_training_targets_match_the_recording(trained):
     height, width, _ = recording["im_info"][0].tolist()
     grid = all_anchors(detector.anchors, *recording["rpn_bbox_target"].shape[2:], 16)
     anchors = assign_anchors(batch.boxes[0], grid, height, width, detector.anchor_rule, rng)
-    recorded = _recorded_anchor_targets(recording)
+    recorded = recorded_anchor_targets(recording)
     assert torch.equal(anchors.labels, recorded.labels)
     torch.testing.assert_close(anchors.deltas, recorded.deltas, atol=1e-5, rtol=0)
     assert torch.equal(anchors.weights, recorded.weights)
@@ -147,79 +108,17 @@ def test_training_targets_match_the_recording(trained):
 def test_training_step_matches_the_recording(trained):
     """Every intermediate array, loss, metric and gradient of one step, all parameters unfixed as when recorded."""
     recording, model, batch = trained
-    detector = model.detector
-    fixed = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    model.requires_grad_()
-    features = model.features(batch.images)
-    _close(features[:, ::16], recording["select_conv_feat"])
-    rpn_features, head_features = features.chunk(2, dim=1)
-    scores, deltas = detector.rpn(rpn_features)
-    _close(scores, recording["int_rpn_cls_score"])
-    _close(deltas, recording["int_rpn_bbox_pred"])
-    unnormalised = unnormalise_deltas(deltas, detector.anchor_means, detector.anchor_stds)
-    _close(unnormalised, recording["int_rpn_bbox_pred_unnormalised"])
-    rois = detector.propose(scores, deltas, batch.im_info, detector.train_proposals)
-    np.testing.assert_allclose(rois, recording["int_proposals"], atol=1e-2)
-
-    anchors = _recorded_anchor_targets(recording)
-    anchor_scores, anchor_deltas = (part[0] for part in per_anchor(scores, deltas))
-    terms = rpn_losses(anchor_scores, anchor_deltas, anchors.labels, anchors.deltas, anchors.weights, 256)
-
-    labels, targets, weights = (
-        torch.from_numpy(recording[f"int_{name}"]) for name in ("label", "bbox_target", "bbox_weight")
-    )
-    class_scores, box_deltas = detector.head(head_features, torch.from_numpy(recording["int_rois"]))
-    _close(class_scores, recording["int_cls_score_reshape"])
-    box_deltas = box_deltas[:, 4:]
-    targets, weights = targets[:, 4:], weights[:, 4:]
-    labels, weights = ohem(class_scores, labels.long(), box_deltas, targets, weights, 128)
-    np.testing.assert_array_equal(labels, recording["int_labels_ohem"])
-    np.testing.assert_array_equal(weights, recording["int_bbox_weights_ohem"][:, 4:])
-    terms |= rcnn_losses(class_scores, box_deltas, labels, targets, weights, 128)
-
-    _check_metrics(terms, recording)
-    sum(term for name, term in terms.items() if name.endswith("_loss")).backward()
-    _check_gradients(model, recording)
-    model.zero_grad()
-    for parameter in fixed:
-        parameter.requires_grad_(False)
-
-
-def _check_metrics(terms: dict[str, torch.Tensor], recording) -> None:
-    for name, value in zip(recording["metric_names"].tolist(), recording["metric_values"].tolist(), strict=True):
-        assert terms[name].item() == pytest.approx(value, rel=1e-5), name
-    for kind, divisor in (("rpn", 256), ("rcnn", 128)):
-        output = "out_rpn_bbox_loss" if kind == "rpn" else "out_bbox_loss"
-        assert terms[f"{kind}_bbox_loss"].item() == pytest.approx(recording[output].sum() / divisor, rel=1e-5)
-        assert terms[f"{kind}_cls_loss"].item() == pytest.approx(terms[f"{kind.upper()}LogLoss"].item(), rel=1e-5)
-
-
-def _check_gradients(model: torch.nn.Module, recording) -> None:
-    parameters, names = dict(model.named_parameters()), mxnet_names(model)
-    rows = zip(
-        recording["grad_names"].tolist(),
-        recording["grad_l2"],
-        recording["grad_index"],
-        recording["grad_value"],
-        strict=True,
-    )
-    for name, norm, index, value in rows:
-        gradient = parameters[names[name]].grad.double().numpy()
-        assert np.linalg.norm(gradient) == pytest.approx(norm, rel=2e-3), name
-        tolerance = 0.05 * norm / np.sqrt(gradient.size)
-        np.testing.assert_allclose(gradient.ravel()[index], value, atol=tolerance, rtol=0, err_msg=name)
-        whole = recording.get(f"gradfull_{name}")
-        if whole is not None:
-            np.testing.assert_allclose(gradient, whole, atol=tolerance, rtol=0, err_msg=name)
+    with everything_trained(model):
+        check_training_step(model, model.detector, model.features(batch.images), batch, recording)
 
 
 def test_losses_from_a_batch_are_the_recorded_ones(trained, monkeypatch):
     """The same through the front door, with the recorded choice of anchors."""
     recording, model, batch = trained
-    monkeypatch.setattr(detector_module, "assign_anchors", lambda *_: _recorded_anchor_targets(recording))
+    monkeypatch.setattr(detector_module, "assign_anchors", lambda *_: recorded_anchor_targets(recording))
     with torch.no_grad():
         terms = model.losses(batch, np.random.RandomState(0))
-    _check_metrics(terms, recording)
+    assert_metrics(terms, recording)
 
 
 @pytest.fixture(scope="module")
@@ -234,11 +133,7 @@ def test_one_detections_per_frame_whatever_the_batch(small):
     assert len(alone) == len(frames)
     assert all(len(found) for found in alone)
     for batch_images in (2, 4):
-        together = list(small.detect(frames, postprocess, batch_images))
-        for a, b in zip(alone, together, strict=True):
-            assert torch.equal(a.labels, b.labels)
-            torch.testing.assert_close(a.scores, b.scores, atol=1e-5, rtol=0)
-            torch.testing.assert_close(a.boxes, b.boxes, atol=1e-2, rtol=0)
+        assert_same_detections(small.detect(frames, postprocess, batch_images), alone)
 
 
 def test_detect_reads_no_further_than_its_batch(small):
@@ -286,4 +181,4 @@ def test_parts_follow_the_configuration():
     assert model.detector.rpn.rpn_cls_score.out_channels == 2 * 4
     assert model.detector.ohem_rois is None
     assert model.detector.test_proposals.post_nms_top_n == 50
-    assert build_postprocess(small_config("TEST.max_per_image=0")).max_per_image is None
+    assert build_postprocess(small_config("TEST.max_per_image=0"), 1e-3).max_per_image is None

@@ -1,0 +1,18 @@
+"""Run Deep Feature Flow over your own frames or video: an annotated clip, a contact sheet and the detections as JSON.
+
+Example: python dff/demo.py --cfg configs/dff/resnet_v1_18_flownet_synthetic_vid.yaml --source my.mp4 --out output/my
+"""
+
+from __future__ import annotations
+
+from dff.method import METHOD
+from lib.engine.commands import add_demo_arguments, demo_run, parse_run, run_script
+
+
+def main(argv: list[str] | None = None) -> None:
+    run, arguments = parse_run(__doc__, argv, add_demo_arguments)
+    demo_run(run, METHOD, arguments)
+
+
+if __name__ == "__main__":
+    run_script(main)

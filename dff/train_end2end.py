@@ -1,0 +1,18 @@
+"""Train Deep Feature Flow end to end: features of key frames, moved along optical flow.
+
+Example: python dff/train_end2end.py --cfg configs/dff/resnet_v1_18_flownet_synthetic_vid.yaml TRAIN.lr=1e-3
+"""
+
+from __future__ import annotations
+
+from dff.method import METHOD
+from lib.engine.commands import parse_run, run_script, train_run
+
+
+def main(argv: list[str] | None = None) -> None:
+    run, _ = parse_run(__doc__, argv)
+    train_run(run, METHOD)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,19 @@
+"""FGFA for the scripts: its model, and which two neighbours are averaged in training."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fgfa.model import build_fgfa, reach
+from lib.config import Config
+from lib.data.sampling import ChooseReferences, training_offsets, two_references
+from lib.engine.commands import Method
+
+
+def references(cfg: Config) -> ChooseReferences:
+    """Two frames out of those that the window covers in testing."""
+    first, last = training_offsets(cfg, (-reach(cfg), 0 if cfg.TEST.CAUSAL else reach(cfg)))
+    return partial(two_references, min_offset=first, max_offset=last)
+
+
+METHOD = Method(build=build_fgfa, references=references)

@@ -1,0 +1,51 @@
+"""Weighing warped feature maps by their likeness to a frame, and averaging them (FGFA; spec section 1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class EmbedNet(nn.Module):
+    """Features (B, in_channels, h, w) -> the embedding (B, out_channels, h, w) in which likeness is measured.
+
+    Three convolutions, 1x1, 3x3, 1x1, ReLU between them; the first two have `hidden` channels.
+    """
+
+    def __init__(self, in_channels: int = 1024, hidden: int = 512, out_channels: int = 2048) -> None:
+        super().__init__()
+        self.em_conv1 = nn.Conv2d(in_channels, hidden, 1)
+        self.em_conv2 = nn.Conv2d(hidden, hidden, 3, padding=1)
+        self.em_conv3 = nn.Conv2d(hidden, out_channels, 1)
+        for conv in self.children():
+            fan_in = conv.in_channels * math.prod(conv.kernel_size)
+            nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_in))
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = F.relu(self.em_conv1(features), inplace=True)  # (B, hidden, h, w)
+        return self.em_conv3(F.relu(self.em_conv2(x), inplace=True))  # (B, out_channels, h, w)
+
+
+def length(x: Tensor, dim: int) -> Tensor:
+    """sqrt(sum x^2 + 1e-10) along `dim`, which is kept: never zero."""
+    return torch.sqrt(torch.linalg.vector_norm(x, dim=dim, keepdim=True).square() + 1e-10)
+
+
+def cosine_similarity(embeddings: Tensor, reference: Tensor) -> Tensor:
+    """Cosine at each position: (..., C, h, w) and a shape that goes with it -> (..., 1, h, w), in [-1, 1]."""
+    # The originals normalise both maps first; to divide the sum is the same without two more maps of that size.
+    return (embeddings * reference).sum(-3, keepdim=True) / (length(embeddings, -3) * length(reference, -3))
+
+
+def aggregation_weights(similarities: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Softmax over the frames: similarities (B, N, 1, h, w) -> weights of the same shape that sum to 1 over N.
+
+    counts: (N,) how many times each frame is there, None: once. A frame with count n weighs as n equal frames would.
+    """
+    if counts is not None:
+        similarities = similarities + counts.to(similarities).log()[:, None, None, None]
+    return similarities.softmax(dim=1)

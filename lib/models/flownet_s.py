@@ -1,0 +1,148 @@
+"""FlowNet-S, which says where a frame's content lies in another one (Dosovitskiy et al. 2015; spec section 1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.models.memory_format import fast_memory_format
+
+FLOW_GAIN = 2.5  # FlowNet's unit is 20 pixels of the half-size image, and 8 of those make a feature cell
+_SLOPE = 0.1  # of the leaky ReLUs
+_STRONGEST_MEAN = 255.0  # of a colour channel
+
+
+class FlowNetS(nn.Module):
+    """Two images -> the flow from the first to the second, in feature cells, and a scale map if one is asked for.
+
+    Images are as the detector reads them: (B, 3, H, W) float32, RGB, means subtracted. The flow is (B, 2, h, w) with
+    h = ceil(H/16) and w = ceil(W/16): at (dx, dy) = flow[:, :, y, x], the content of the first image's cell (x, y) lies
+    in the second at (x + dx, y + dy), which is where `lib.ops.flow_warp` reads the second's features.
+
+    width: multiplies the number of channels; 1 is FlowNet-S. scale_channels: C > 0 adds Deep Feature Flow's scale map,
+    (B, C, h, w), 1 everywhere at the start. Each output's convolution runs in the module's own dtype, float32, also
+    where autocast surrounds it. Modules have the original parameters' names (`lib.models.mxnet_names`).
+    """
+
+    def __init__(self, width: float = 1.0, scale_channels: int = 0) -> None:
+        super().__init__()
+        if width <= 0:
+            raise ValueError(f"FlowNetS width must be above 0, not {width}")
+        c64, c128, c256, c512, c1024 = (max(1, round(width * channels)) for channels in (64, 128, 256, 512, 1024))
+        self.flow_conv1 = nn.Conv2d(6, c64, 7, stride=2, padding=3)
+        self.conv2 = nn.Conv2d(c64, c128, 5, stride=2, padding=2)
+        self.conv3 = nn.Conv2d(c128, c256, 5, stride=2, padding=2)
+        self.conv3_1 = nn.Conv2d(c256, c256, 3, padding=1)
+        self.conv4 = nn.Conv2d(c256, c512, 3, stride=2, padding=1)
+        self.conv4_1 = nn.Conv2d(c512, c512, 3, padding=1)
+        self.conv5 = nn.Conv2d(c512, c512, 3, stride=2, padding=1)
+        self.conv5_1 = nn.Conv2d(c512, c512, 3, padding=1)
+        self.conv6 = nn.Conv2d(c512, c1024, 3, stride=2, padding=1)
+        self.conv6_1 = nn.Conv2d(c1024, c1024, 3, padding=1)
+
+        self.Convolution1 = nn.Conv2d(c1024, 2, 3, padding=1)
+        self.deconv5, self.upsample_flow6to5 = upsampler(c1024, c512), upsampler(2, 2)
+        joined = c512 + c512 + 2
+        self.Convolution2 = nn.Conv2d(joined, 2, 3, padding=1)
+        self.deconv4, self.upsample_flow5to4 = upsampler(joined, c256), upsampler(2, 2)
+        joined = c512 + c256 + 2
+        self.Convolution3 = nn.Conv2d(joined, 2, 3, padding=1)
+        self.deconv3, self.upsample_flow4to3 = upsampler(joined, c128), upsampler(2, 2)
+        joined = c256 + c128 + 2
+        self.Convolution4 = nn.Conv2d(joined, 2, 3, padding=1)
+        self.deconv2, self.upsample_flow3to2 = upsampler(joined, c64), upsampler(2, 2)
+        joined = c128 + c64 + 2
+        self.Convolution5 = nn.Conv2d(joined, 2, 3, padding=1)
+        self.Convolution5_scale = nn.Conv2d(joined, scale_channels, 1) if scale_channels else None
+        self._initialise()
+        self._memory_format = fast_memory_format(c64)
+        for name, conv in self.named_children():
+            if name != "Convolution5_scale":  # whose output goes into the warp, which wants the usual order
+                conv.to(memory_format=self._memory_format)
+
+    def forward(self, images: Tensor, others: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Flow from each of `images` to the one of `others` in the same place, and the scale map or None."""
+        return self.between_halves(self.halve(images), self.halve(others))
+
+    @staticmethod
+    def halve(images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the network looks at them: (B, 3, ceil(H/2), ceil(W/2)), divided by 255.
+
+        It is a map per image, so what is compared with several others is halved once.
+        """
+        return mean_of_blocks(images / _STRONGEST_MEAN)
+
+    def between_halves(self, halves: Tensor, other_halves: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`forward` for images that went through `halve`."""
+        joined, _ = self._decode(halves, other_halves)
+        with torch.autocast(joined.device.type, enabled=False):
+            joined = joined.to(self.Convolution5.weight.dtype)
+            scale = None if self.Convolution5_scale is None else self.Convolution5_scale(joined.contiguous())
+            return self.Convolution5(joined) * FLOW_GAIN, scale  # (B, 2, H/16, W/16), (B, C, H/16, W/16)
+
+    def all_flows(self, images: Tensor, others: Tensor) -> list[Tensor]:
+        """The five flows, coarse to fine, at strides 128, 64, 32, 16, 16; all (B, 2, h, w) in cells of stride 16.
+
+        For training the flow itself, with a loss on each. The last one is that of `forward`.
+        """
+        joined, flows = self._decode(self.halve(images), self.halve(others))
+        return [flow * FLOW_GAIN for flow in (*flows, self.Convolution5(joined))]
+
+    def _decode(self, halves: Tensor, other_halves: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The map from which the outputs are read, (B, C, H/16, W/16), and the four coarser flows without the gain."""
+        x = torch.cat((halves, other_halves), dim=1).contiguous(memory_format=self._memory_format)  # (B, 6, H/2, W/2)
+        x = _leaky(self.flow_conv1(x))  # (B, 64, H/4, W/4)
+        skip2 = _leaky(self.conv2(x))  # (B, 128, H/8, W/8)
+        skip3 = _leaky(self.conv3_1(_leaky(self.conv3(skip2))))  # (B, 256, H/16, W/16)
+        skip4 = _leaky(self.conv4_1(_leaky(self.conv4(skip3))))  # (B, 512, H/32, W/32)
+        skip5 = _leaky(self.conv5_1(_leaky(self.conv5(skip4))))  # (B, 512, H/64, W/64)
+        x = _leaky(self.conv6_1(_leaky(self.conv6(skip5))))  # (B, 1024, H/128, W/128)
+        flows = []
+        for skip, predict_flow, deconv, upsample_flow in (
+            (skip5, self.Convolution1, self.deconv5, self.upsample_flow6to5),
+            (skip4, self.Convolution2, self.deconv4, self.upsample_flow5to4),
+            (skip3, self.Convolution3, self.deconv3, self.upsample_flow4to3),
+            (skip2, self.Convolution4, self.deconv2, self.upsample_flow3to2),
+        ):
+            flows.append(predict_flow(x))
+            features = _leaky(crop_to(deconv(x), skip))
+            x = torch.cat((skip, features, crop_to(upsample_flow(flows[-1]), skip)), dim=1)  # (B, C, *skip's size)
+        return mean_of_blocks(x), flows
+
+    def _initialise(self) -> None:
+        for name, conv in self.named_children():
+            if name == "Convolution5_scale":
+                nn.init.zeros_(conv.weight)
+                nn.init.ones_(conv.bias)
+                continue
+            fan_in = conv.in_channels * math.prod(conv.kernel_size)
+            if isinstance(conv, nn.ConvTranspose2d):
+                fan_in /= math.prod(conv.stride)  # an output pixel sees one tap of every `stride` in each direction
+            predicts = name.startswith("Convolution")  # a small flow to begin with
+            nn.init.normal_(conv.weight, std=0.01 if predicts else math.sqrt(2 / (1 + _SLOPE**2) / fan_in))
+            nn.init.zeros_(conv.bias)
+
+
+def mean_of_blocks(x: Tensor) -> Tensor:
+    """Means of 2x2 blocks, (B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)); at odd edges of the pixels that are there."""
+    return F.avg_pool2d(x, 2, stride=2, ceil_mode=True)
+
+
+def crop_to(x: Tensor, like: Tensor) -> Tensor:
+    """`x` without what it has more than `like` at the right and bottom.
+
+    The originals up-sample without padding and crop at offset (1, 1); here the padding has dropped that edge already.
+    """
+    return x[:, :, : like.shape[2], : like.shape[3]]
+
+
+def upsampler(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
+    """(B, in, h, w) -> (B, out, 2h, 2w)."""
+    return nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, _SLOPE, inplace=True)
