@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 SEED="${SEED:-0}"
+# Threads that wait sleep instead of spinning: where other programs want the cores too, spinning costs several times the work.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 CFG=configs/rfcn/resnet_v1_18_synthetic_vid.yaml
 OUT="output/quickstart/seed_$SEED"
 step() { printf '\n== %s (%ss since the start)\n' "$1" "$SECONDS"; }
