@@ -1,4 +1,4 @@
-"""Builds lib.ops._C: the operators' CPU kernels, and their CUDA kernels where they can be built.
+"""Builds lib.ops._C (the operators' CPU kernels, and their CUDA kernels where they can be built) and Seq-NMS.
 
     pip install --no-build-isolation -e .
 
@@ -8,6 +8,7 @@ says for which ones), FORCE_CUDA=0 leaves them out. MAX_JOBS bounds the compiler
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 
@@ -114,13 +115,29 @@ def extension(with_cuda: bool):
     )
 
 
+def seq_nms_extension() -> Extension:
+    """Seq-NMS, in Cython and without torch."""
+    if importlib.util.find_spec("Cython") is None:
+        sys.exit(
+            "Seq-NMS is built with Cython, which is not installed.\n"
+            "Run: pip install -r requirements.txt && pip install --no-build-isolation -e ."
+        )
+    return Extension(
+        "lib.evaluation._seq_nms",
+        ["lib/evaluation/_seq_nms.pyx"],
+        # No contraction here either: whether an IoU reaches its threshold depends on the rounding.
+        extra_compile_args=["-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
+        py_limited_api=True,
+    )
+
+
 os.chdir(HERE)
 WITH_CUDA, REASON = choose_cuda()
 print(f"lib.ops._C: torch {torch.__version__}, toolkit {CUDA_HOME}; CPU kernels: yes", flush=True)
 print(f"lib.ops._C: CUDA kernels: {'yes' if WITH_CUDA else 'no'} ({REASON})", flush=True)
 setup(
     packages=find_packages(include=["lib", "lib.*", "rfcn", "dff", "fgfa"]),
-    ext_modules=[extension(WITH_CUDA)],
+    ext_modules=[extension(WITH_CUDA), seq_nms_extension()],
     cmdclass={"build_ext": BuildExtension},
     # `force`: the file's date does not show that the configuration changed. ninja still skips unchanged sources.
     options={"bdist_wheel": {"py_limited_api": "cp310"}, "build_ext": {"force": True}},

@@ -116,6 +116,7 @@ _DEFAULTS: dict[str, Any] = {
         "AGGREGATE_CURRENT": True,
         "EMBED_AFTER_WARP": False,
         "NMS": 0.3,
+        "SEQ_NMS": False,  # re-score boxes along tracks, then NMS; TEST.max_per_image does not apply then
         "max_per_image": 300,
         "RPN_NMS_THRESH": 0.7,
         "RPN_PRE_NMS_TOP_N": 6000,

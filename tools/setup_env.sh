@@ -36,10 +36,10 @@ if [ "$(cat .venv/requirements.sha256 2>/dev/null)" != "$wanted" ]; then
   fi
   echo "$wanted" > .venv/requirements.sha256
 fi
-built=$(cat setup.py pyproject.toml $(find csrc -type f | LC_ALL=C sort) | sha256sum | cut -d' ' -f1)
-if [ "$(cat .venv/extension.sha256 2>/dev/null)" != "$built:$PWD" ] || ! ls lib/ops/_C*.so >/dev/null 2>&1; then
-  step "Building the extension"
+built=$(cat setup.py pyproject.toml $(find csrc lib -type f \( -path 'csrc/*' -o -name '*.pyx' \) | LC_ALL=C sort) | sha256sum | cut -d' ' -f1)
+if [ "$(cat .venv/extension.sha256 2>/dev/null)" != "$built:$PWD" ] || ! ls lib/ops/_C*.so lib/evaluation/_seq_nms*.so >/dev/null 2>&1; then
+  step "Building the extensions"
   .venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e . \
-    || fail "the extension did not build; the compiler's message is above (docs/troubleshooting.md)"
+    || fail "the extensions did not build; the compiler's message is above (docs/troubleshooting.md)"
   echo "$built:$PWD" > .venv/extension.sha256
 fi

@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +29,7 @@ from lib.engine.train import train
 from lib.errors import InputError
 from lib.evaluation.report import evaluate_results
 from lib.evaluation.results_file import ResultsWriter
+from lib.evaluation.seq_nms import SeqNMS, SeqNMSWriter
 from lib.models.build import build_postprocess
 from lib.models.mxnet_names import mxnet_name
 
@@ -203,14 +204,26 @@ def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
             done = results.done
             if done:
                 _LOGGER.info("going on after %d of %d videos that an interrupted test has done", done, len(videos))
+            postprocess = build_postprocess(cfg, method.score_threshold)
+            add, end_video = results.add, None
+            if cfg.TEST.SEQ_NMS:  # it wants all boxes, and does the NMS itself
+                rescored = SeqNMSWriter(results, SeqNMS(nms=cfg.TEST.NMS))
+                postprocess = replace(postprocess, nms_threshold=None, max_per_image=None)
+                add, end_video = rescored.add, rescored.end_video
+
+            def after_video(more: int) -> None:
+                if end_video:
+                    end_video()
+                results.checkpoint(done + more)
+
             timing = detect_videos(
                 model,
                 videos[done:],
                 lambda video: video.frames(preprocessing),
-                build_postprocess(cfg, method.score_threshold),
-                results.add,
+                postprocess,
+                add,
                 cfg.TEST.BATCH_IMAGES,
-                lambda more: results.checkpoint(done + more),
+                after_video,
             )
         _LOGGER.info("%s: %s", folder / "detections.txt", timing.summary())
         return evaluate_results(truth, folder, cfg)

@@ -56,6 +56,14 @@ class DetectionTable:
         return self[np.argsort(self.frames, kind="stable")]
 
     @staticmethod
+    def of_frame(frame_id: int, detections: Detections) -> DetectionTable:
+        """The detections of one frame; frame_id: 1-based and cumulative over the image set."""
+        labels = detections.labels.cpu().numpy().astype(np.int16)
+        frames = np.full(len(labels), frame_id - 1, np.int32)
+        scores, boxes = (x.cpu().numpy().astype(np.float64) for x in (detections.scores, detections.boxes))
+        return DetectionTable(frames, labels, scores, boxes)
+
+    @staticmethod
     def cat(parts: Sequence[DetectionTable]) -> DetectionTable:
         """All rows of `parts`, in order; no part gives no rows."""
         parts = [_table(np.zeros((0, 7))), *parts]
@@ -119,10 +127,15 @@ class ResultsWriter:
 
     def add(self, frame_id: int, detections: Detections) -> None:
         """Append the detections of one frame. frame_id: 1-based and cumulative over the image set."""
-        columns = [detections.labels.tolist(), detections.scores.tolist(), *detections.boxes.T.tolist()]
+        self.add_table(DetectionTable.of_frame(frame_id, detections))
+
+    def add_table(self, table: DetectionTable) -> None:
+        """Append the rows of `table` in their order."""
+        frame_ids = (table.frames + 1).tolist()
+        columns = [frame_ids, table.labels.tolist(), table.scores.tolist(), *table.boxes.T.tolist()]
         lines = "".join(
             f"{frame_id:d} {label:d} {score:.4f} {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f}\n"
-            for label, score, x1, y1, x2, y2 in zip(*columns, strict=True)
+            for frame_id, label, score, x1, y1, x2, y2 in zip(*columns, strict=True)
         )
         self._file.write(lines.encode("ascii"))
 
