@@ -99,7 +99,8 @@ def check_torch() -> Iterator[Finding]:
 
 def check_extension() -> Iterator[Finding]:
     try:
-        importlib.import_module("lib.ops")
+        for name in ("lib.ops", "lib.evaluation.seq_nms"):
+            importlib.import_module(name)
     except ImportError as error:
         yield Finding("fault", "extension", f"cannot be imported: {str(error).splitlines()[0]}", BUILD)
         return
