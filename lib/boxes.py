@@ -74,9 +74,3 @@ def clip(boxes: Tensor, height: float, width: float) -> Tensor:
         ),
         dim=-1,
     )
-
-
-def flip_horizontally(boxes: Tensor, width: float) -> Tensor:
-    """(..., 4) boxes of an image `width` pixels wide, mirrored left to right."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack((width - x2 - 1, y1, width - x1 - 1, y2), dim=-1)

@@ -160,7 +160,7 @@ def load_config(path: str | os.PathLike | None = None, overrides: list[str] | tu
     cfg = default_config()
     ignored: list[str] = []
     if path is not None:
-        _merge(cfg, _read_yaml(Path(path)), "", str(path), ignored)
+        _merge(cfg, _DEFAULTS, _read_yaml(Path(path)), "", str(path), ignored)
     for override in overrides:
         key, sep, text = override.partition("=")
         if not sep:
@@ -168,7 +168,7 @@ def load_config(path: str | os.PathLike | None = None, overrides: list[str] | tu
         value: Any = _parse_scalar(text, f"command line: {override}")
         for part in reversed(key.split(".")):
             value = {part: value}
-        _merge(cfg, value, "", "command line", ignored)
+        _merge(cfg, _DEFAULTS, value, "", "command line", ignored)
     if ignored:
         logging.getLogger(__name__).warning("%s: keys without a meaning here, ignored: %s", path, ", ".join(ignored))
     _validate(cfg, "command line" if path is None else str(path))
@@ -209,7 +209,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _merge(cfg: Config, tree: dict[str, Any], prefix: str, where: str, ignored: list[str]) -> None:
+def _merge(
+    cfg: Config, defaults: dict[str, Any], tree: dict[str, Any], prefix: str, where: str, ignored: list[str]
+) -> None:
+    """Put the values of `tree` into `cfg`. Types are those of `defaults`: a list in `cfg` may have become empty."""
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if name in WITHOUT_MEANING:
@@ -220,11 +223,11 @@ def _merge(cfg: Config, tree: dict[str, Any], prefix: str, where: str, ignored: 
         elif isinstance(cfg[key], dict):
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: '{name}' is a section and needs keys under it, not {value!r}")
-            _merge(cfg[key], value, f"{name}.", where, ignored)
+            _merge(cfg[key], defaults[key], value, f"{name}.", where, ignored)
         else:
             if name == "SCALES" and isinstance(value, list) and len(value) == 2 and not isinstance(value[0], list):
                 value = [value]  # the originals' files give the pair without the outer list
-            cfg[key] = _convert(value, cfg[key], name, where)
+            cfg[key] = _convert(value, defaults[key], name, where)
 
 
 def _convert(value: Any, default: Any, name: str, where: str) -> Any:

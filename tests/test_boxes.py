@@ -53,13 +53,6 @@ def test_overlaps_count_pixels():
     np.testing.assert_array_equal(boxes.areas(a), [mask(p).sum() for p in a])
 
 
-def test_flip_is_its_own_inverse_and_mirrors_pixels():
-    a = _random_boxes(5, 4).round()
-    flipped = boxes.flip_horizontally(a, 130)
-    torch.testing.assert_close(boxes.flip_horizontally(flipped, 130), a)
-    assert boxes.flip_horizontally(torch.tensor([[0.0, 1.0, 9.0, 2.0]]), 130).tolist() == [[120.0, 1.0, 129.0, 2.0]]
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtype_is_kept_and_nothing_is_allowed(dtype):
     empty, some = torch.zeros(0, 4, dtype=dtype), _random_boxes(3, 5).to(dtype)

@@ -131,6 +131,13 @@ def test_the_command_line_has_the_last_word():
     assert batches_per_update(cfg) == 1
 
 
+def test_a_list_that_the_file_emptied_can_be_filled_again(tmp_path):
+    (tmp_path / "mine.yaml").write_text("network: {FIXED_PARAMS: []}")
+    assert load_config(tmp_path / "mine.yaml").network.FIXED_PARAMS == []
+    again = load_config(tmp_path / "mine.yaml", ["network.FIXED_PARAMS=[conv1, bn]"])
+    assert again.network.FIXED_PARAMS == ["conv1", "bn"]
+
+
 @pytest.mark.parametrize("override", ["TRAIN.lr", "TRAIN.nothing=1", "TRAIN.lr=[", "TRAIN.lr=[1]"])
 def test_a_mistake_on_the_command_line_is_named(override):
     with pytest.raises(ConfigError, match="command line"):
