@@ -22,9 +22,10 @@ from lib.data.sampling import ChooseReferences
 from lib.data.transforms import Preprocessing
 from lib.engine.demo import run_demo
 from lib.engine.infer import detect_videos
+from lib.engine.pretrained import load_pretrained
 from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
-from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_backbone, load_flow, load_weights
+from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_weights
 from lib.engine.train import train
 from lib.errors import InputError
 from lib.evaluation.report import evaluate_results
@@ -144,32 +145,6 @@ def train_run(run: Run, method: Method) -> Path:
             device=run.device,
             lr_mult=getattr(model, "lr_mult", None),
         )
-
-
-def load_pretrained(model: nn.Module, cfg: Config) -> None:
-    """Load network.pretrained into the backbone and network.pretrained_flow into the flow network, if it has one."""
-    network = cfg.network
-    if network.pretrained:
-        load_backbone(model.features.resnet, _checkpoint(network.pretrained, network.pretrained_epoch))
-    elif network.NORM == "frozen":
-        _LOGGER.warning(
-            "network.pretrained is empty and network.NORM is 'frozen': the normalisation keeps its initial "
-            "statistics, and a network like that hardly learns; give pre-trained weights or NORM=trained"
-        )
-    if hasattr(model, "flow_net"):
-        if network.pretrained_flow:
-            load_flow(model.flow_net, _checkpoint(network.pretrained_flow, network.pretrained_epoch))
-        else:
-            _LOGGER.warning(
-                "network.pretrained_flow is empty: the flow network begins at random, and detection alone hardly "
-                "teaches it flow; tools/pretrain_flownet.py makes a start"
-            )
-
-
-def _checkpoint(name: str, epoch: int) -> Path:
-    """`name` if it names a file, else the originals' form, prefix and epoch: <prefix>-0000.pth."""
-    path = Path(name)
-    return path if path.suffix else path.with_name(f"{path.name}-{epoch:04d}.pth")
 
 
 def load_trained(run: Run, method: Method, weights: str | None, random_weights: bool = False) -> nn.Module:

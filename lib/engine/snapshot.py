@@ -149,10 +149,24 @@ def load_flow(flow_net: nn.Module, path: str | os.PathLike) -> None:
 
 
 def _load(module: nn.Module, path: str | os.PathLike, what_to_do: str, may_miss: str | None = None) -> None:
+    load_state(module, read_weights(path, what_to_do), path, may_miss)
+
+
+def read_weights(path: str | os.PathLike, what_to_do: str) -> dict[str, Tensor]:
+    """The weights by name in a training checkpoint, or in a file that holds only weights; tensors on the CPU.
+
+    Raises SnapshotError, which ends with `what_to_do` where the file cannot be read.
+    """
     content = read_file(path, what_to_do)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    load_state(module, content, path, may_miss)
+    return _named_weights(content, path)
+
+
+def _named_weights(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise SnapshotError(f"{path}: holds no weights by name, but a {type(content).__name__} of something else")
+    return content
 
 
 def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss: str | None = None) -> None:
@@ -160,8 +174,7 @@ def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss:
 
     may_miss: the beginning of names that need not be in the file; those parameters stay as they are.
     """
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise SnapshotError(f"{path}: holds no weights by name, but a {type(state).__name__} of something else")
+    state = _named_weights(state, path)
     own = module.state_dict()
     shapes = [
         f"{name} (file {tuple(state[name].shape)}, model {tuple(own[name].shape)})"
