@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,15 +154,21 @@ def default_config() -> Config:
     return EasyDict(copy.deepcopy(_DEFAULTS))
 
 
-def load_config(path: str | os.PathLike | None = None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
-    """The defaults, changed by the YAML file at `path` and then by `overrides` such as `"TRAIN.lr=1e-3"`.
+def load_config(
+    path: str | os.PathLike | None = None,
+    overrides: Sequence[str] = (),
+    presets: Sequence[str | os.PathLike] = (),
+) -> Config:
+    """The defaults, changed by the YAML file at `path`, then by each of `presets`, then by `overrides`.
 
+    presets: YAML files of a few keys that go with any configuration, such as configs/presets/vid_only.yaml.
+    overrides: such as `"TRAIN.lr=1e-3"`.
     Raises ConfigError for a missing or unreadable file, an unknown key, a wrong type or a value that cannot work.
     """
     cfg = default_config()
     ignored: list[str] = []
-    if path is not None:
-        _merge(cfg, _DEFAULTS, _read_yaml(Path(path)), "", str(path), ignored)
+    for file in ([] if path is None else [path]) + list(presets):
+        _merge(cfg, _DEFAULTS, _read_yaml(Path(file)), "", str(file), ignored)
     for override in overrides:
         key, sep, text = override.partition("=")
         if not sep:

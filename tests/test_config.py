@@ -55,13 +55,42 @@ TEST: {HAS_RPN: true, BATCH_IMAGES: 1, CXX_PROPOSAL: true, NMS: 0.3, RPN_MIN_SIZ
 """
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda path: path.stem)
+PRESETS = sorted(ROOT.glob("configs/presets/*.yaml"))
+CONFIGURATIONS = sorted(set(ROOT.glob("configs/*/*.yaml")) - set(PRESETS))
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
 def test_every_configuration_in_the_repository_loads_without_a_warning(path, caplog):
     with caplog.at_level(logging.WARNING):
         cfg = load_config(path)
     assert not caplog.records
     assert cfg.TRAIN.end_epoch > 0
     assert load_config(None, []).TRAIN.end_epoch == 0, "loading a file must not change the defaults"
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
+def test_a_preset_changes_what_it_names_and_nothing_else(path, preset, caplog):
+    with caplog.at_level(logging.WARNING):
+        plain, changed = to_dict(load_config(path)), to_dict(load_config(path, presets=[preset]))
+    assert not caplog.records
+    for section, values in yaml.safe_load(preset.read_text()).items():
+        for key, value in values.items():
+            assert changed[section].pop(key) == value
+            del plain[section][key]
+    assert changed == plain
+
+
+def test_the_command_line_goes_over_a_preset_and_a_preset_over_the_file(tmp_path):
+    (tmp_path / "preset.yaml").write_text("TRAIN: {lr: 0.5, wd: 0.25}")
+    cfg = load_config(FAITHFUL, ["TRAIN.wd=0.125"], [tmp_path / "preset.yaml"])
+    assert (cfg.TRAIN.lr, cfg.TRAIN.wd, cfg.TRAIN.end_epoch) == (0.5, 0.125, 2)
+
+
+def test_a_mistake_in_a_preset_names_the_preset(tmp_path):
+    (tmp_path / "preset.yaml").write_text("TRAIN: {lrr: 0.5}")
+    with pytest.raises(ConfigError, match="preset.yaml.*TRAIN.lrr"):
+        load_config(FAITHFUL, presets=[tmp_path / "preset.yaml"])
 
 
 def test_the_faithful_configuration_has_the_originals_values(tmp_path):

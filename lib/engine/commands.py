@@ -87,16 +87,27 @@ def parse_run(
     argv: list[str] | None,
     add_arguments: Callable[[argparse.ArgumentParser], None] | None = None,
 ) -> tuple[Run, argparse.Namespace]:
-    """The run that the command line describes: `--cfg FILE`, `--device`, and `KEY=VALUE` for any configuration key."""
+    """The run that the command line describes: `--cfg FILE`, `--preset`, `--device`, and `KEY=VALUE` for any key.
+
+    A preset's name becomes part of the run's: its checkpoints and results are others.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", required=True, metavar="FILE", help="configuration, such as configs/rfcn/*.yaml")
+    parser.add_argument(
+        "--preset",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a few more keys, such as configs/presets/vid_only.yaml; may be given several times",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration values, TRAIN.lr=1e-3")
     if add_arguments:
         add_arguments(parser)
     arguments = parser.parse_intermixed_args(argv)
-    cfg = load_config(arguments.cfg, arguments.overrides)
-    return Run(cfg, Path(arguments.cfg).stem, torch.device(arguments.device)), arguments
+    cfg = load_config(arguments.cfg, arguments.overrides, arguments.preset)
+    name = "_".join(Path(file).stem for file in (arguments.cfg, *arguments.preset))
+    return Run(cfg, name, torch.device(arguments.device)), arguments
 
 
 def run_script(main: Callable[[], None]) -> None:
