@@ -64,6 +64,9 @@ def test_video_methods_train_test_and_show(method, dataset, tmp_path):
     evaluation = json.loads((run / "VID_val_videos" / "evaluation.json").read_text())
     assert evaluation["frames"] == 2 * 6
     assert evaluation["detections"] > 0
+    timing = json.loads((run / "VID_val_videos" / "timing.json").read_text())
+    assert timing["frames"] == 2 * 6
+    assert timing["ms_per_frame"] > 0
     importlib.import_module(f"{method}.test").main([*common, "TEST.SEQ_NMS=true"])
     rescored = json.loads((run / "VID_val_videos" / "evaluation.json").read_text())
     assert 0 < rescored["detections"] != evaluation["detections"]

@@ -28,13 +28,14 @@ from lib.engine.seeding import seed_everything
 from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_weights
 from lib.engine.train import train
 from lib.errors import InputError
-from lib.evaluation.report import evaluate_results
+from lib.evaluation.report import evaluate_results, write_json
 from lib.evaluation.results_file import ResultsWriter
 from lib.evaluation.seq_nms import SeqNMS, SeqNMSWriter
 from lib.models.build import build_postprocess
 from lib.models.mxnet_names import mxnet_name
 
 _LOGGER = logging.getLogger(__name__)
+TIMING = "timing.json"  # beside the results: how fast the frames of the last test went
 
 
 @dataclass(frozen=True)
@@ -191,17 +192,11 @@ def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
             if done:
                 _LOGGER.info("going on after %d of %d videos that an interrupted test has done", done, len(videos))
             postprocess = build_postprocess(cfg, method.score_threshold)
-            add, end_video = results.add, None
+            add, end_video = results.add, lambda: None
             if cfg.TEST.SEQ_NMS:  # it wants all boxes, and does the NMS itself
                 rescored = SeqNMSWriter(results, SeqNMS(nms=cfg.TEST.NMS))
                 postprocess = replace(postprocess, nms_threshold=None, max_per_image=None)
                 add, end_video = rescored.add, rescored.end_video
-
-            def after_video(more: int) -> None:
-                if end_video:
-                    end_video()
-                results.checkpoint(done + more)
-
             timing = detect_videos(
                 model,
                 videos[done:],
@@ -209,9 +204,11 @@ def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
                 postprocess,
                 add,
                 cfg.TEST.BATCH_IMAGES,
-                after_video,
+                end_video,
+                lambda more: results.checkpoint(done + more),
             )
         _LOGGER.info("%s: %s", folder / "detections.txt", timing.summary())
+        write_json(folder / TIMING, timing.to_json())
         return evaluate_results(truth, folder, cfg)
 
 

@@ -23,18 +23,26 @@ class InferenceTiming:
 
     frames: int = 0
     waiting: float = 0.0  # for frames to be read and resized
-    computing: float = 0.0  # networks and post-processing
+    computing: float = 0.0  # networks and post-processing, Seq-NMS included
 
     @property
     def ms_per_frame(self) -> float:
         """Milliseconds of computation per frame, reading excluded."""
         return 1000 * self.computing / max(1, self.frames)
 
+    @property
+    def ms_waiting(self) -> float:
+        """Milliseconds per frame that the detector waited for it to be read and resized."""
+        return 1000 * self.waiting / max(1, self.frames)
+
+    def to_json(self) -> dict[str, float]:
+        return {"frames": self.frames, "ms_per_frame": self.ms_per_frame, "ms_waiting_for_data": self.ms_waiting}
+
     def summary(self) -> str:
         total = self.waiting + self.computing
         return (
             f"{self.frames} frames in {total:.1f} s: {self.ms_per_frame:.1f} ms a frame computing, "
-            f"{1000 * self.waiting / max(1, self.frames):.1f} ms waiting for data"
+            f"{self.ms_waiting:.1f} ms waiting for data"
         )
 
 
@@ -88,12 +96,14 @@ def detect_videos(
     postprocess,
     write: Callable[[int, Detections], None],
     batch_images: int = 1,
+    end_video: Callable[[], None] = lambda: None,
     after_video: Callable[[int], None] = lambda done: None,
 ) -> InferenceTiming:
     """Run `model.detect` over each of `videos` and hand every frame's `Detections` to `write(frame_id, detections)`.
 
     videos: objects with `name` and `length`; `frames_of(video)` yields its `Frame`s, network-input pixels, in order.
-    batch_images: frames that the model may take at once. after_video(n): called when n of `videos` are done.
+    batch_images: frames that the model may take at once. end_video(): called after each video's last frame; what it
+    does, Seq-NMS for example, counts as computing. after_video(n): called when n of `videos` are done; does not count.
     Raises RuntimeError when the model does not give exactly one result per frame: results would be shifted in silence.
     """
     timing = InferenceTiming()
@@ -112,6 +122,7 @@ def detect_videos(
                 bar.update()
             if given != len(frame_ids):
                 raise RuntimeError(f"video {video.name}: {given} results for {len(frame_ids)} frames")
+            end_video()
             timing.frames += given
             timing.computing += time.perf_counter() - start - (timing.waiting - waited)
             after_video(done)

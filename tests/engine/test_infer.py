@@ -46,14 +46,20 @@ class Echo(torch.nn.Module):
 @pytest.mark.parametrize("lag", [0, 1, 3])
 def test_every_frame_gets_its_own_result(lag):
     clips = [Clip("a", 1, 1), Clip("b", 2, 5), Clip("c", 7, 4)]
-    written, done = {}, []
+    written, ended, done = {}, [], []
 
     def write(frame_id, found):
         written[frame_id] = found.scores.item()
 
-    timing = detect_videos(
-        Echo(lag), clips, frames_of, None, write, 2, lambda count: done.append((count, len(written)))
-    )
+    def end_video():
+        ended.append(len(written))
+
+    def after_video(count):
+        assert len(ended) == count
+        done.append((count, len(written)))
+
+    timing = detect_videos(Echo(lag), clips, frames_of, None, write, 2, end_video, after_video)
+    assert ended == [1, 6, 10]
     assert done == [(1, 1), (2, 6), (3, 10)]
     assert written == {i: float(i) for i in range(1, 11)}
     assert list(written) == list(range(1, 11))
