@@ -76,8 +76,23 @@ def _by_track(truth: GroundTruth, frames: np.ndarray, known: np.ndarray) -> tupl
     return rows, np.cumsum(new_track) * gap + frames[rows]
 
 
-def read_motion(path: str | os.PathLike) -> tuple[Motion, np.ndarray]:
-    """A file in the originals' form: its values in frame order, and (F,) int64, how many each frame has.
+class MotionFile(NamedTuple):
+    """A file of the originals' form: values (G,) float64 in frame order; counts (F,) int64, how many each frame has.
+
+    zero_entries: (F,) bool, the frames without objects that count as one value of 0.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+    zero_entries: np.ndarray
+
+    @property
+    def motion(self) -> Motion:
+        return Motion(self.values, int(self.zero_entries.sum()))
+
+
+def read_motion(path: str | os.PathLike) -> MotionFile:
+    """Read a file in the originals' form.
 
     It is a MATLAB file with a cell array `motion_iou`, one cell (n, 1) per frame. A frame without objects is (1, 0) in
     the official file, which the originals count as one entry 0; as (0, 0) they do not count it. Raises MotionError.
@@ -102,13 +117,17 @@ def read_motion(path: str | os.PathLike) -> tuple[Motion, np.ndarray]:
         worst = int(np.argmin(inside))
         frame = int(np.searchsorted(np.cumsum(counts), worst, side="right"))
         raise MotionError(f"{path}: frame {frame + 1} has a motion IoU of {values[worst]}, not from 0 to 1")
-    zero_entries = sum(frame.size == 0 and frame.shape[0] > 0 for frame in frames)
-    return Motion(values, zero_entries), counts
+    zero_entries = np.array([frame.size == 0 and frame.shape[0] > 0 for frame in frames], bool)
+    return MotionFile(values, counts, zero_entries)
 
 
-def motion_from_file(path: str | os.PathLike, truth: GroundTruth) -> Motion:
-    """The values of a file for the objects of `truth`. Raises MotionError where the two do not fit."""
-    motion, counts = read_motion(path)
+def motion_from_file(path: str | os.PathLike, truth: GroundTruth, chosen: np.ndarray | None = None) -> Motion:
+    """The values of a file for the objects of `truth`, or those in the frames `chosen` (F,) bool alone.
+
+    Raises MotionError where file and truth do not fit.
+    """
+    file = read_motion(path)
+    counts = file.counts
     if len(counts) != truth.num_frames:
         raise MotionError(
             f"{path}: made for {len(counts)} frames, but the image set has {truth.num_frames}; give the file of this "
@@ -123,7 +142,9 @@ def motion_from_file(path: str | os.PathLike, truth: GroundTruth) -> Motion:
             f"({len(different)} such frames); give the file of these annotations and classes, or none: motion IoU is "
             "then computed from the track ids"
         )
-    return motion
+    if chosen is None:
+        return file.motion
+    return Motion(file.values[np.repeat(chosen, counts)], int((file.zero_entries & chosen).sum()))
 
 
 def write_motion(path: str | os.PathLike, values: np.ndarray, offsets: np.ndarray) -> None:

@@ -6,8 +6,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,8 @@ import numpy as np
 
 from lib.evaluation.mean_ap import MOTION_RANGES, ObjectRange, RangeResult, mean_ap
 from lib.evaluation.motion import Motion, motion_from_file, motion_of
-from lib.evaluation.results_file import read_results
+from lib.evaluation.results_file import DetectionTable, read_results
+from lib.evaluation.subset import detections_of_frames, objects_of_frames, truth_of_frames
 
 if TYPE_CHECKING:
     from lib.config import Config
@@ -24,12 +25,33 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Part:
+    """How much of an image set was evaluated."""
+
+    videos: int
+    of_videos: int
+    frames: int
+    of_frames: int
+
+    @staticmethod
+    def of(truth: GroundTruth, chosen: np.ndarray) -> Part:
+        """The frames `chosen` (F,) bool of the image set that `truth` describes."""
+        videos, of_videos = (len(np.unique(v)) for v in (truth.videos[chosen], truth.videos))
+        return Part(videos, of_videos, int(chosen.sum()), len(chosen))
+
+    def __str__(self) -> str:
+        share = self.frames / max(self.of_frames, 1)
+        return f"{self.videos} of {self.of_videos} videos, {self.frames} of {self.of_frames} frames ({share:.1%})"
+
+
 @dataclass
 class Evaluation:
     """What a results file is worth. results: one per range, all objects first.
 
     motion: of the objects; None where it is not known, and then only all objects have an AP. motion_source: where it
-    comes from, in words. frames_found: number of frames with at least one detection.
+    comes from, in words. frames_found: number of frames with at least one detection. part: what share of the image set
+    all this is about; None: the whole of it.
     """
 
     class_names: list[str]
@@ -40,6 +62,7 @@ class Evaluation:
     frames: int
     frames_found: int
     detections: int
+    part: Part | None = None
 
     def to_json(self) -> dict:
         """`ap`, `mean_ap` and `motion` as the README describes them, with null for what has no ground truth."""
@@ -61,6 +84,7 @@ class Evaluation:
             "frames": self.frames,
             "frames_with_detections": self.frames_found,
             "detections": self.detections,
+            "part": asdict(self.part) if self.part else None,
             "motion_iou": self.motion_source,
             "results": self.files,
         }
@@ -78,6 +102,8 @@ class Evaluation:
 
     def _account(self) -> list[str]:
         lines = [f"{self.detections} detections in {self.frames_found} of {self.frames} frames"]
+        if self.part:
+            lines.append(f"only a part of the image set: {self.part}")
         if self.motion is None:
             return [*lines, f"motion: {self.motion_source}"]
         shares = [self.motion.share(low, high) for low, high in ((0, 0.7), (0.7, 0.9), (0.9, math.inf))]
@@ -86,16 +112,26 @@ class Evaluation:
 
 
 def evaluate(
-    truth: GroundTruth, files: Sequence[str | os.PathLike], motion_file: str | os.PathLike = "", detailed: bool = True
+    truth: GroundTruth,
+    files: Sequence[str | os.PathLike],
+    motion_file: str | os.PathLike = "",
+    detailed: bool = True,
+    chosen: np.ndarray | None = None,
+    read: Callable[[Sequence[str | os.PathLike], int, int], DetectionTable] = read_results,
 ) -> Evaluation:
     """Evaluate results files, the parts of one run, against `truth`.
 
     motion_file: motion IoU of the objects in the originals' .mat form; "": computed from the track ids.
-    detailed: also AP of fast, medium and slow objects. Raises ResultsError and MotionError.
+    detailed: also AP of fast, medium and slow objects. chosen: (F,) bool, the frames to evaluate, and no other; None:
+    all. read: how to read `files`, given the numbers of frames and classes. Raises ResultsError and MotionError.
     """
     # Before the results, which take longer to read: a wrong file shows at once
-    motion, source = _motion(truth, motion_file) if detailed else (None, "not asked for")
-    table = read_results(files, truth.num_frames, len(truth.class_names))
+    motion, source = _motion(truth, motion_file, chosen) if detailed else (None, "not asked for")
+    table = read(files, truth.num_frames, len(truth.class_names))
+    part = None
+    if chosen is not None and not chosen.all():
+        part = Part.of(truth, chosen)
+        truth, table = truth_of_frames(truth, chosen), detections_of_frames(table, chosen)
     if motion is None:
         results = mean_ap(truth, table, ranges=MOTION_RANGES[:1])
         results += [_unknown(r, len(truth.class_names)) for r in MOTION_RANGES[1:] if detailed]
@@ -110,18 +146,22 @@ def evaluate(
         frames=truth.num_frames,
         frames_found=int(np.count_nonzero(np.bincount(table.frames, minlength=truth.num_frames))),
         detections=len(table),
+        part=part,
     )
 
 
-def _motion(truth: GroundTruth, file: str | os.PathLike) -> tuple[Motion | None, str]:
-    """Motion of the objects, None where it cannot be known, and where it comes from."""
+def _motion(truth: GroundTruth, file: str | os.PathLike, chosen: np.ndarray | None) -> tuple[Motion | None, str]:
+    """Motion of the objects in the chosen frames, None where it cannot be known, and where it comes from."""
     if file:
-        return motion_from_file(file, truth), f"from {os.fspath(file)}"
-    untracked = int((truth.track_ids < 0).sum())
+        return motion_from_file(file, truth, chosen), f"from {os.fspath(file)}"
+    chosen = np.ones(truth.num_frames, bool) if chosen is None else chosen
+    objects = objects_of_frames(truth, chosen)
+    untracked = int((truth.track_ids[objects] < 0).sum())
     if untracked:
-        _LOGGER.warning("%d of %d objects have no track id: no APs by motion", untracked, len(truth.labels))
+        _LOGGER.warning("%d of %d objects have no track id: no APs by motion", untracked, objects.sum())
         return None, "not known, as objects lack track ids"
-    return motion_of(truth), "from track ids"
+    empty = int((np.diff(truth.offsets)[chosen] == 0).sum())
+    return Motion(motion_of(truth).values[objects], empty), "from track ids"
 
 
 def _unknown(wanted: ObjectRange, classes: int) -> RangeResult:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from lib.structures import Detections
 
 COLUMNS = ("frame_id", "class", "score", "x1", "y1", "x2", "y2")
+DECIMALS = (4, 2)  # of scores and coordinates in the originals' files
+RAW_DECIMALS = (8, 4)  # for what Seq-NMS is yet to work on: rounding is to come last
 _BLOCK = 1 << 23  # bytes parsed together
 
 
@@ -83,14 +86,17 @@ class ResultsWriter:
     Anything else that an interrupted run left is replaced.
 
     run: tells runs apart whose results must not be mixed, such as a digest of weights and configuration.
+    decimals: of scores and of coordinates; the originals', or `RAW_DECIMALS`.
     """
 
-    def __init__(self, path: str | os.PathLike, run: str = "") -> None:
+    def __init__(self, path: str | os.PathLike, run: str = "", decimals: tuple[int, int] = DECIMALS) -> None:
         self.path, self.run = Path(path), run
         self.part = self.path.with_name(f"{self.path.name}.part")
         self.progress = self.path.with_name(f"{self.path.name}.progress")
         self.done = 0  # what `checkpoint` was last given
         self._file: IO[bytes] | None = None
+        score, place = (f"%.{number}f" for number in decimals)
+        self._line = f"%d %d {score} {place} {place} {place} {place}\n"
 
     def __enter__(self) -> ResultsWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,11 +139,53 @@ class ResultsWriter:
         """Append the rows of `table` in their order."""
         frame_ids = (table.frames + 1).tolist()
         columns = [frame_ids, table.labels.tolist(), table.scores.tolist(), *table.boxes.T.tolist()]
-        lines = "".join(
-            f"{frame_id:d} {label:d} {score:.4f} {x1:.2f} {y1:.2f} {x2:.2f} {y2:.2f}\n"
-            for frame_id, label, score, x1, y1, x2, y2 in zip(*columns, strict=True)
-        )
+        lines = "".join(self._line % row for row in zip(*columns, strict=True))
         self._file.write(lines.encode("ascii"))
+
+
+@dataclass(frozen=True)
+class Unfinished(os.PathLike):
+    """The results of a run that is still going, or was interrupted, up to its last checkpoint.
+
+    path: what has been written so far. size: bytes of it that are complete. done: what the run's `checkpoint` was
+    given; for the test scripts, how many videos are done, in the order of the image set.
+    """
+
+    path: Path
+    size: int
+    done: int
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+
+def find_results(path: str | os.PathLike) -> Path | Unfinished:
+    """The file at `path`; where a run is yet to finish it, or `path` names its `.part`, what that run has so far.
+
+    Raises ResultsError where there is neither, and for a run without a checkpoint.
+    """
+    path = Path(path)
+    unfinished = path.suffix == ".part"
+    final = path.with_suffix("") if unfinished else path
+    if path.is_file() and not unfinished:
+        return path
+    part, progress = final.with_name(f"{final.name}.part"), final.with_name(f"{final.name}.progress")
+    if not part.is_file():
+        if unfinished and final.is_file():  # the run ended a moment ago
+            return final
+        raise ResultsError(f"{path}: there is no such results file, and no run that is writing it ({part.name})")
+    try:
+        noted = json.loads(progress.read_text(encoding="utf-8"))
+        found = Unfinished(part, int(noted["size"]), int(noted["done"]))
+    except FileNotFoundError as error:
+        raise ResultsError(f"{part}: its run has not finished a video yet; try again later") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(
+            f"{progress}: not the note of a run on how far it is ({error}); run the test anew"
+        ) from error
+    if part.stat().st_size < found.size:
+        raise ResultsError(f"{part}: shorter than the {found.size} bytes that {progress.name} says; try again")
+    return found
 
 
 def read_results(
@@ -145,7 +193,7 @@ def read_results(
 ) -> DetectionTable:
     """The detections in `paths`, the parts of one run or a single file; an empty file is a run that found nothing.
 
-    num_frames: F, of the image set. num_classes: K, without the background.
+    paths: may be `Unfinished`. num_frames: F, of the image set. num_classes: K, without the background.
     Raises ResultsError for a line that is not seven numbers, a frame id outside 1..F, a class outside 1..K, and for
     frames that two of the files contain.
     """
@@ -153,17 +201,23 @@ def read_results(
     parts: list[DetectionTable] = []
     file_of_frame = np.zeros(num_frames, np.int32)  # 1-based number of the file that has it; 0: none so far
     for number, path in enumerate(paths, 1):
-        blocks = DetectionTable.cat([_table(rows) for rows in _checked(path, num_frames, num_classes)])
+        blocks = DetectionTable.cat(list(read_blocks(path, num_frames, num_classes)))
         taken = file_of_frame[blocks.frames]
         if taken.any():
             row = int(taken.argmax())
             raise ResultsError(
-                f"{path}: frame {blocks.frames[row] + 1} is in {paths[taken[row] - 1]} too; "
+                f"{os.fspath(path)}: frame {blocks.frames[row] + 1} is in {os.fspath(paths[taken[row] - 1])} too; "
                 "files that are read together must be parts of one run"
             )
         file_of_frame[blocks.frames] = number
         parts.append(blocks)
     return parts[0] if len(parts) == 1 else DetectionTable.cat(parts)
+
+
+def read_blocks(path: str | os.PathLike, num_frames: int, num_classes: int) -> Iterator[DetectionTable]:
+    """The detections of one file piece by piece, in its order; as for `read_results`."""
+    for rows in _checked(path, num_frames, num_classes):
+        yield _table(rows)
 
 
 def _table(rows: np.ndarray) -> DetectionTable:
@@ -176,7 +230,9 @@ def _table(rows: np.ndarray) -> DetectionTable:
 def _checked(path: str | os.PathLike, num_frames: int, num_classes: int) -> Iterator[np.ndarray]:
     """Blocks of rows (n, 7) float64 of one file, with every value checked."""
     limits = ((0, num_frames, "frame_id", "frames"), (1, num_classes, "class", "classes"))
-    for rows, lines in _blocks(path):
+    blocks = _blocks(path)
+    path = os.fspath(path)
+    for rows, lines in blocks:
         bad = ~np.isfinite(rows).all(axis=1)
         if bad.any():
             raise ResultsError(f"{path}:{lines[bad.argmax()]}: a number that is not finite; write the results anew")
@@ -195,10 +251,13 @@ def _checked(path: str | os.PathLike, num_frames: int, num_classes: int) -> Iter
 def _blocks(path: str | os.PathLike) -> Iterator[tuple[np.ndarray, Sequence[int]]]:
     """Rows (n, 7) float64 of a file, block by block, and their line numbers."""
     line = 1
+    left = path.size if isinstance(path, Unfinished) else sys.maxsize
+    path = os.fspath(path)
     try:
         with open(path, "rb") as file:
             rest = b""
-            while block := file.read(_BLOCK):
+            while block := file.read(min(_BLOCK, left)):
+                left -= len(block)
                 text, newline, rest = (rest + block).rpartition(b"\n")
                 yield _parse(path, text + newline, line)
                 line += text.count(b"\n") + len(newline)

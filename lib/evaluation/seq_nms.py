@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.evaluation.results_file import DetectionTable, ResultsWriter
+from lib.evaluation.results_file import DetectionTable, ResultsError, ResultsWriter
 from lib.structures import Detections
 
 INSTALL_COMMAND = "pip install --no-build-isolation -e ."
@@ -123,6 +123,44 @@ def seq_nms_videos(
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
+
+
+def seq_nms_blocks(
+    blocks: Iterable[DetectionTable], videos: np.ndarray, rules: SeqNMS = ORIGINAL, workers: int = 1
+) -> Iterator[DetectionTable]:
+    """Seq-NMS, and the NMS after it, of saved raw detections that come piece by piece: one table per video with boxes.
+
+    blocks: the boxes of a video must follow one another; where they begin and end does not matter. videos: (F,) the
+    video of each frame of the image set. Holds the raw boxes of `workers` + 1 videos, and a block.
+    Raises ResultsError where a video comes back after another one.
+    """
+    return seq_nms_videos(_whole_videos(blocks, videos), rules, workers)
+
+
+def _whole_videos(blocks: Iterable[DetectionTable], videos: np.ndarray) -> Iterator[DetectionTable]:
+    """`blocks` cut and joined anew, so that each part is one video."""
+    begun: list[DetectionTable] = []
+    seen: set[int] = set()
+    current = -1
+    for block in blocks:
+        video_of_row = videos[block.frames]
+        ends = _group_starts(video_of_row)
+        for begin, end in zip(ends[:-1], ends[1:], strict=True):
+            video = int(video_of_row[begin])
+            if video != current:
+                if begun:
+                    yield DetectionTable.cat(begun)
+                if video in seen:
+                    frame_id = int(block.frames[begin]) + 1
+                    raise ResultsError(
+                        f"frame {frame_id} comes after another video, but belongs to one before it; Seq-NMS takes "
+                        "video after video: sort the file first (sort -s -n -k1,1)"
+                    )
+                seen.add(video)
+                begun, current = [], video
+            begun.append(block[begin:end])
+    if begun:
+        yield DetectionTable.cat(begun)
 
 
 def seq_nms_table(

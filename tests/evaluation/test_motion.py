@@ -77,10 +77,12 @@ def test_a_file_gives_back_what_was_written(tmp_path):
 def test_the_official_file_has_the_published_shares():
     if not OFFICIAL.is_file():
         pytest.skip("needs the official motion IoU file of ImageNet VID val, which is not on this machine")
-    motion, counts = read_motion(OFFICIAL)
+    file = read_motion(OFFICIAL)
+    motion, counts = file.motion, file.counts
     assert len(counts) == 176126
     assert len(motion.values) == counts.sum() == 273505
     assert motion.zero_entries == (counts == 0).sum() == 4046
+    np.testing.assert_array_equal(file.zero_entries, counts == 0)
     # Frames without objects are counted among the fast: without them the shares are 26.2, 35.9 and 37.9
     shares = [round(100 * motion.share(*ends), 1) for ends in ((0, 0.7), (0.7, 0.9), (0.9, 1.1))]
     assert shares == [27.2, 35.4, 37.4]
