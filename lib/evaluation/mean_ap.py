@@ -83,7 +83,7 @@ def mean_ap(
 
     classes = len(truth.class_names)
     results = [RangeResult(f.range, np.full(classes, np.nan), f.objects) for f in filters]
-    for label, rows in _by_class(detections, classes):
+    for label, rows in by_class(detections, classes):
         for result, true, false in zip(results, hit, miss, strict=True):
             if result.objects[label - 1]:
                 result.ap[label - 1] = average_precision(true[rows], false[rows], result.objects[label - 1])
@@ -96,16 +96,24 @@ def average_precision(true: np.ndarray, false: np.ndarray, objects: int) -> floa
     true: (n,) bool, false: (n,) float64 in [0, 1]: the detections of one class by descending score, both 0 for an
     ignored one. objects: how many there are to be found, at least 1.
     """
+    return float(best_precision(true, false).sum() / objects)  # recall rises by 1 / objects at each true positive
+
+
+def best_precision(true: np.ndarray, false: np.ndarray) -> np.ndarray:
+    """(t,) float64: for each true positive, by descending score, the best precision at its recall or a higher one.
+
+    true, false: (n,) as for `average_precision`. The i-th value belongs to the recall (i + 1) / objects.
+    """
     found, wrong = np.cumsum(true, dtype=np.float64), np.cumsum(false, dtype=np.float64)
     precision = found / np.maximum(found + wrong, np.finfo(np.float64).eps)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(envelope[true].sum() / objects)  # recall rises by 1 / objects at each true positive
+    return envelope[true]
 
 
 def overlap_thresholds(boxes: np.ndarray) -> np.ndarray:
     """(G, 4) -> (G,): the IoU that finds an object: 0.5, less for objects so small that 10 pixels matter."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
-    return np.minimum(0.5, _areas(boxes) / ((sides[:, 0] + 10) * (sides[:, 1] + 10)))
+    return np.minimum(0.5, box_areas(boxes) / ((sides[:, 0] + 10) * (sides[:, 1] + 10)))
 
 
 class _Filter:
@@ -121,7 +129,7 @@ class _Filter:
     def __init__(self, wanted: ObjectRange, truth: GroundTruth, motion_iou: np.ndarray, zero_entries: int) -> None:
         self.range = wanted
         self.moves = _within(motion_iou, wanted.motion)
-        self.inside = self.moves & _within(_areas(truth.boxes), wanted.area)
+        self.inside = self.moves & _within(box_areas(truth.boxes), wanted.area)
         self.objects = np.bincount(truth.labels[self.inside] - 1, minlength=len(truth.class_names))
         zeros = zero_entries if wanted.motion[0] <= 0 <= wanted.motion[1] else 0
         share = (self.moves.sum() + zeros) / max(len(motion_iou) + zero_entries, 1)
@@ -130,7 +138,8 @@ class _Filter:
         self.undecided = np.where(per_frame == 0, share, others / np.maximum(per_frame, 1))
 
 
-def _areas(boxes: np.ndarray) -> np.ndarray:
+def box_areas(boxes: np.ndarray) -> np.ndarray:
+    """(n, 4) -> (n,): pixels, corners included."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     return sides[:, 0] * sides[:, 1]
 
@@ -146,12 +155,12 @@ def _weigh(
     hit = [np.zeros(len(detections), bool) for _ in filters]
     miss = [np.zeros(len(detections)) for _ in filters]
     thresholds = overlap_thresholds(truth.boxes)
-    for rows in _chunks(detections.frames):
-        pairs = _Pairs(truth, detections, rows)
+    for pairs in Pairs.chunks(truth, detections):
+        rows = pairs.rows
         matched = pairs.match(truth, detections, thresholds)  # (rows,) object or -1
         alone = matched < 0
         frames = detections.frames[rows]
-        areas = _areas(detections.boxes[rows])
+        areas = box_areas(detections.boxes[rows])
         for filtered, true, false in zip(filters, hit, miss, strict=True):
             true[rows][~alone] = filtered.inside[matched[~alone]]
             # An object in the wrong range excuses a detection that overlaps it most, whatever its class
@@ -175,11 +184,16 @@ def _chunks(frames: np.ndarray) -> Iterator[slice]:
         start = end
 
 
-class _Pairs:
+class Pairs:
     """Every detection of `rows` (whole frames) with every object of its frame, whatever their classes.
 
     detection: (P,) counted from the first row, ascending. object: (P,). iou: (P,) float64.
     """
+
+    @staticmethod
+    def chunks(truth: GroundTruth, detections: DetectionTable) -> Iterator[Pairs]:
+        """All pairs of `detections`, which are sorted by frame, in parts that bound the memory."""
+        return (Pairs(truth, detections, rows) for rows in _chunks(detections.frames))
 
     def __init__(self, truth: GroundTruth, detections: DetectionTable, rows: slice) -> None:
         self.rows = rows
@@ -192,21 +206,39 @@ class _Pairs:
 
     def largest(self, wanted: np.ndarray) -> np.ndarray:
         """(rows,): each detection's largest IoU with the objects that `wanted` (G,) names; -1 where it has none."""
+        return self._largest(np.where(wanted[self.object], self.iou, -1.0))
+
+    def _largest(self, values: np.ndarray) -> np.ndarray:
+        """(P,) -> (rows,): the largest value of each detection's pairs; -1 where it has none."""
         largest = np.full(len(self._counts), -1.0)
         some = self._counts > 0
         if some.any():
-            iou = np.where(wanted[self.object], self.iou, -1.0)
-            largest[some] = np.maximum.reduceat(iou, self._starts[some])
+            largest[some] = np.maximum.reduceat(values, self._starts[some])
         return largest
 
-    def match(self, truth: GroundTruth, detections: DetectionTable, thresholds: np.ndarray) -> np.ndarray:
+    def nearest(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(rows,) the largest IoU of each detection in the pairs that `wanted` (P,) names, and (rows,) int64 that
+        object, of equal ones the first; both -1 where it has no such pair."""
+        values = np.where(wanted, self.iou, -1.0)
+        largest = self._largest(values)
+        nearest = np.full(len(largest), -1)
+        best = np.flatnonzero(wanted & (values == largest[self.detection]))
+        best = best[np.diff(self.detection[best], prepend=-1) != 0]
+        nearest[self.detection[best]] = self.object[best]
+        return largest, nearest
+
+    def match(
+        self, truth: GroundTruth, detections: DetectionTable, thresholds: np.ndarray, any_class: bool = False
+    ) -> np.ndarray:
         """(rows,) int64: the object that each detection finds, -1 for none.
 
-        By descending score every detection takes the object of its class with the largest IoU among those that are
-        still free and whose threshold it reaches; of equal IoUs the first.
+        By descending score every detection takes the object of its class (or of `any_class`) with the largest IoU among
+        those that are still free and whose threshold it reaches; of equal IoUs the first.
         """
         labels, scores = detections.labels[self.rows], detections.scores[self.rows]
-        fits = (labels[self.detection] == truth.labels[self.object]) & (self.iou >= thresholds[self.object])
+        fits = self.iou >= thresholds[self.object]
+        if not any_class:
+            fits &= labels[self.detection] == truth.labels[self.object]
         detection, object_, iou = self.detection[fits], self.object[fits], self.iou[fits]
         matched = np.full(len(labels), -1)
         if not len(detection):
@@ -245,10 +277,10 @@ def paired_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     height = np.minimum(boxes[:, 3], others[:, 3]) - np.maximum(boxes[:, 1], others[:, 1]) + 1
     touch = (width > 0) & (height > 0)
     shared = np.where(touch, width * height, 0.0)
-    return shared / np.where(touch, _areas(boxes) + _areas(others) - shared, 1.0)
+    return shared / np.where(touch, box_areas(boxes) + box_areas(others) - shared, 1.0)
 
 
-def _by_class(detections: DetectionTable, classes: int) -> Iterator[tuple[int, np.ndarray]]:
+def by_class(detections: DetectionTable, classes: int) -> Iterator[tuple[int, np.ndarray]]:
     """Each label and the rows of its detections by descending score; equal scores in the order of the rows."""
     by_label = np.argsort(detections.labels, kind="stable")
     ends = np.searchsorted(detections.labels[by_label], np.arange(1, classes + 2))

@@ -126,7 +126,7 @@ def evaluate(
     all. read: how to read `files`, given the numbers of frames and classes. Raises ResultsError and MotionError.
     """
     # Before the results, which take longer to read: a wrong file shows at once
-    motion, source = _motion(truth, motion_file, chosen) if detailed else (None, "not asked for")
+    motion, source = find_motion(truth, motion_file, chosen) if detailed else (None, "not asked for")
     table = read(files, truth.num_frames, len(truth.class_names))
     part = None
     if chosen is not None and not chosen.all():
@@ -150,7 +150,9 @@ def evaluate(
     )
 
 
-def _motion(truth: GroundTruth, file: str | os.PathLike, chosen: np.ndarray | None) -> tuple[Motion | None, str]:
+def find_motion(
+    truth: GroundTruth, file: str | os.PathLike, chosen: np.ndarray | None = None
+) -> tuple[Motion | None, str]:
     """Motion of the objects in the chosen frames, None where it cannot be known, and where it comes from."""
     if file:
         return motion_from_file(file, truth, chosen), f"from {os.fspath(file)}"
