@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from lib.config import Config
-from lib.engine.snapshot import SnapshotError, load_backbone, load_flow, load_state, read_weights
+from lib.engine.snapshot import SnapshotError, load_backbone, load_flow, load_state, read_weights, weights_file
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def load_parts(model: nn.Module, path: str | os.PathLike) -> set[str]:
     except that a flow network without a scale map fits one with it; parts that only one of the two has are named in
     the log. Returns the names of the parts loaded. Raises SnapshotError.
     """
-    state = read_weights(path, "correct network.pretrained_model")
+    state = read_weights(path, "correct network.pretrained_model", model)
     in_file: dict[str, dict] = {}
     for name, value in state.items():
         part, _, rest = name.partition(".")
@@ -70,6 +70,6 @@ def load_parts(model: nn.Module, path: str | os.PathLike) -> set[str]:
 
 
 def checkpoint_file(name: str, epoch: int) -> Path:
-    """`name` if it names a file, else the originals' form, prefix and epoch: <prefix>-0000.pth."""
+    """`name` if it names a file, else the originals' form, prefix and epoch: <prefix>-0000.pth, or .params."""
     path = Path(name)
-    return path if path.suffix else path.with_name(f"{path.name}-{epoch:04d}.pth")
+    return path if path.suffix else weights_file(path, epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import re
@@ -12,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lib.checkpoints.conversion import WeightsError, misfits
+from lib.checkpoints.mxnet_params import is_params, read_params
+from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, state_from_params
 from lib.errors import InputError
+from lib.models.mxnet_names import mxnet_names
 
 _LOGGER = logging.getLogger(__name__)
 _KEYS = ("model", "optimizer", "epoch", "batch", "iteration", "config")
-_COUNTER = "num_batches_tracked"  # of nn.BatchNorm2d; frozen normalisation has none, and nothing depends on it
-_SHOWN = 20  # names listed per kind of mismatch
 
 
 class SnapshotError(InputError):
@@ -43,6 +46,10 @@ class SnapshotFolder:
         """The file written when `epoch` epochs were complete."""
         return self.folder / f"{self.prefix}-{epoch:04d}.pth"
 
+    def weights_of_epoch(self, epoch: int) -> Path:
+        """What to test: the file of `epoch`, or the originals' (.params) where only that is there."""
+        return weights_file(self.folder / self.prefix, epoch)
+
     def save(self, content: dict[str, Any]) -> Path:
         """Write `content` (see `load_snapshot`) to the file that its epoch and batch say."""
         if content["batch"]:
@@ -59,11 +66,19 @@ class SnapshotFolder:
         return [self.of_epoch(epoch) for epoch in epochs] + ([self.latest] if self.latest.is_file() else [])
 
     def newest(self) -> Path | None:
-        """The checkpoint with the most updates, or None where there is none."""
+        """The checkpoint with the most updates, or None where there is none.
+
+        Raises SnapshotError where there are only the originals' parameter files, which cannot be resumed.
+        """
         # A run that was killed between the two steps of `save` leaves an old "latest" behind: look inside the last two.
         last_two = self.existing()[-2:]
+        if not last_two:
+            originals = sorted(self.folder.glob(f"{glob.escape(self.prefix)}-[0-9][0-9][0-9][0-9].params"))
+            if originals:
+                load_snapshot(originals[-1])  # says why not
+            return None
         if len(last_two) < 2:
-            return last_two[0] if last_two else None
+            return last_two[0]
         return max(last_two, key=lambda path: load_snapshot(path)["iteration"])
 
     def set_aside(self) -> None:
@@ -120,6 +135,11 @@ def load_snapshot(path: str | os.PathLike) -> dict[str, Any]:
     iteration: updates in all. config: the configuration as plain dictionaries. metrics: running sums of the epoch.
     Raises SnapshotError for a file that is missing, unreadable or something else.
     """
+    if is_params(path):
+        raise SnapshotError(
+            f"{path}: an MXNet parameter file has weights but no state of the optimiser, so training cannot be resumed "
+            "from it; give it as network.pretrained_model, without TRAIN.RESUME"
+        )
     content = read_file(path, "move it away, or train without TRAIN.RESUME")
     missing = [key for key in _KEYS if not isinstance(content, dict) or key not in content]
     if missing:
@@ -127,18 +147,28 @@ def load_snapshot(path: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
+def weights_file(prefix: str | os.PathLike, epoch: int) -> Path:
+    """The originals' naming: <prefix>-0002.pth, or <prefix>-0002.params where only that is there."""
+    prefix = Path(prefix)
+    own, originals = (prefix.with_name(f"{prefix.name}-{epoch:04d}.{suffix}") for suffix in ("pth", "params"))
+    return originals if originals.exists() and not own.exists() else own
+
+
 def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
     """Load the weights of a training checkpoint, or of a file that holds only weights, into `model`.
 
-    Every parameter and buffer must be there and of the same shape, and there may be no others; otherwise
-    SnapshotError lists them and `model` is unchanged.
+    Such a file may be MXNet's (.params), here and below; it is known by its content. Every parameter and buffer must
+    be there and of the same shape, and there may be no others; otherwise SnapshotError lists them and `model` is
+    unchanged.
     """
     _load(model, path, "give a file that training wrote, <model_prefix>-0001.pth for example")
 
 
 def load_backbone(resnet: nn.Module, path: str | os.PathLike) -> None:
-    """Load pre-trained backbone weights (tools/pretrain_backbone.py writes such files) into `resnet`; as strict."""
-    _load(resnet, path, "make one with tools/pretrain_backbone.py, or correct network.pretrained")
+    """Load pre-trained backbone weights (tools/pretrain_backbone.py writes such files) into `resnet`; as strict, but
+    the classifier at the end of MXNet's pre-trained files is left out."""
+    what_to_do = "make one with tools/pretrain_backbone.py, or correct network.pretrained"
+    _load(resnet, path, what_to_do, may_drop=CLASSIFIER)
 
 
 def load_flow(flow_net: nn.Module, path: str | os.PathLike) -> None:
@@ -148,19 +178,43 @@ def load_flow(flow_net: nn.Module, path: str | os.PathLike) -> None:
     _load(flow_net, path, what_to_do, may_miss="Convolution5_scale.")
 
 
-def _load(module: nn.Module, path: str | os.PathLike, what_to_do: str, may_miss: str | None = None) -> None:
-    load_state(module, read_weights(path, what_to_do), path, may_miss)
+def _load(
+    module: nn.Module,
+    path: str | os.PathLike,
+    what_to_do: str,
+    may_miss: str | None = None,
+    may_drop: tuple[str, ...] = (),
+) -> None:
+    load_state(module, read_weights(path, what_to_do, module, may_drop), path, may_miss)
 
 
-def read_weights(path: str | os.PathLike, what_to_do: str) -> dict[str, Tensor]:
+def read_weights(
+    path: str | os.PathLike, what_to_do: str, model: nn.Module, may_drop: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
     """The weights by name in a training checkpoint, or in a file that holds only weights; tensors on the CPU.
 
-    Raises SnapshotError, which ends with `what_to_do` where the file cannot be read.
+    MXNet's parameter files, known by their content, give the names that `model` has for them; what it does not have
+    keeps its own name, except for `may_drop`, which is left out. What is decided on the way goes to the log.
+    Raises InputError (SnapshotError, ParamsError), which ends with `what_to_do` where a file cannot be read.
     """
+    if is_params(path):
+        return _read_params(Path(path), model, may_drop)
     content = read_file(path, what_to_do)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     return _named_weights(content, path)
+
+
+def _read_params(path: Path, model: nn.Module, may_drop: tuple[str, ...]) -> dict[str, Tensor]:
+    try:
+        conversion = state_from_params(read_params(path), mxnet_names(model), _box_rule(model), may_drop)
+    except WeightsError as error:
+        raise SnapshotError(f"{path}: {error}") from error
+    for name, why in conversion.dropped:
+        _LOGGER.info("%s: %s left out: %s", path, name, why)
+    for note in conversion.notes:
+        _LOGGER.warning("%s: %s", path, note)
+    return conversion.state
 
 
 def _named_weights(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
@@ -169,34 +223,24 @@ def _named_weights(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     return content
 
 
+def _box_rule(module: nn.Module) -> BoxRule:
+    """How `module` un-normalises its boxes (`lib.models.detector.Detector`); the usual rule where it has none."""
+    for part in module.modules():
+        if hasattr(part, "box_stds"):
+            return BoxRule(*(tuple(round(x, 7) for x in v.tolist()) for v in (part.box_means, part.box_stds)))
+    return BoxRule()
+
+
 def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss: str | None = None) -> None:
     """Load the state dictionary `state`, read from `path`, into `module`, or raise SnapshotError and change nothing.
 
     may_miss: the beginning of names that need not be in the file; those parameters stay as they are.
     """
     state = _named_weights(state, path)
-    own = module.state_dict()
-    shapes = [
-        f"{name} (file {tuple(state[name].shape)}, model {tuple(own[name].shape)})"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    optional = (may_miss,) if may_miss else ()
-    missing = [n for n in own if n not in state and not n.endswith(_COUNTER) and not n.startswith(optional)]
-    problems = {
-        "missing in the file": missing,
-        "in the file, but not in the model": [n for n in state if n not in own and not n.endswith(_COUNTER)],
-        "of another shape": shapes,
-    }
-    if any(problems.values()):
-        lines = [f"  {len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    problems = misfits(module.state_dict(), state, may_miss)
+    if problems:
         raise SnapshotError(
-            f"{path}: does not fit this model; was it made with another configuration (depth, width, classes)?\n"
-            + "\n".join(lines)
+            f"{path}: does not fit this model; was it made with another configuration (depth, width, classes)? "
+            f"Weights of other projects go through tools/convert_weights.py first.\n{problems}"
         )
     module.load_state_dict(state, strict=False)  # strictly checked above, counters aside
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
