@@ -13,7 +13,6 @@ Example: python tools/pretrain_flownet.py --width 0.25 --minutes 30 --out model/
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import os
@@ -33,7 +32,7 @@ from lib.data.image_sets import DatasetError
 from lib.data.synthetic.casting import Settings
 from lib.data.synthetic.catalogue import DRAWINGS
 from lib.data.synthetic.cutouts import Cutouts
-from lib.data.synthetic.dataset import RECORD
+from lib.data.synthetic.dataset import recorded_plan
 from lib.data.synthetic.flow_pairs import ClipPairs, FlowPair, held_out_pairs
 from lib.engine.flow_training import FlowTraining, held_out_errors
 from lib.engine.run_log import open_log
@@ -89,24 +88,20 @@ def check(args: argparse.Namespace) -> None:
 def settings_of(args: argparse.Namespace) -> tuple[Settings, int | None, int]:
     """The clips to learn from, how many there are (None: no end), and the first of split `val` that is held out.
 
-    Raises DatasetError where `--data` is not a synthetic data set, ValueError for an impossible `--size`.
+    Raises InputError where `--data` is not a synthetic data set or has another size than `--size`.
     """
     width, height = size_of(args)
     if args.data is None:
         own = Settings(len(DRAWINGS), width, height, motion_mix=(50, 30, 20), seed=_OWN_SEED + args.seed)
         return own, None, 0
-    path = args.data / RECORD
-    try:
-        made_of = json.loads(path.read_text(encoding="utf-8"))["parameters"]
-        settings = Settings(**made_of["settings"] | {"motion_mix": tuple(made_of["settings"]["motion_mix"])})
-        clips, val_clips = int(made_of["train_videos"]), int(made_of["val_videos"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: cannot be read ({error}); make it with tools/make_synthetic_vid.py") from error
+    plan = recorded_plan(args.data)
+    settings, clips = plan.settings, plan.train_videos
     if (settings.width, settings.height) != (width, height) or clips < 1:
         raise DatasetError(
-            f"{path}: {clips} training videos of {settings.width}x{settings.height} pixels, but --size is {args.size}"
+            f"{args.data}: {clips} training videos of {settings.width}x{settings.height} pixels, "
+            f"but --size is {args.size}"
         )
-    return settings, clips, val_clips
+    return settings, clips, plan.val_videos
 
 
 def size_of(args: argparse.Namespace) -> tuple[int, int]:

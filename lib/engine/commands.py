@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from torch import nn
 
 from lib.config import Config, ConfigError, load_config, to_dict
 from lib.data.classes import Classes, load_classes
-from lib.data.imagenet_vid import ImageNetVID
+from lib.data.imagenet_vid import ImageNetVID, Video
 from lib.data.loader import build_training_set, training_loader
 from lib.data.sampling import ChooseReferences
 from lib.data.transforms import Preprocessing
 from lib.engine.demo import run_demo
 from lib.engine.infer import detect_videos
+from lib.engine.known_flow import KINDS, replace_flow
 from lib.engine.pretrained import load_pretrained
 from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
@@ -33,6 +34,7 @@ from lib.evaluation.results_file import ResultsWriter
 from lib.evaluation.seq_nms import SeqNMS, SeqNMSWriter
 from lib.models.build import build_postprocess
 from lib.models.mxnet_names import mxnet_name
+from lib.structures import Frame
 
 _LOGGER = logging.getLogger(__name__)
 TIMING = "timing.json"  # beside the results: how fast the frames of the last test went
@@ -55,11 +57,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a method: its configuration, the name of its configuration file, its device."""
+    """One run of a method.
+
+    cfg: its configuration. name: of its configuration file. flow: which flow features follow in testing
+    (`lib.engine.known_flow`).
+    """
 
     cfg: Config
     name: str
     device: torch.device
+    flow: str = "learned"
 
     @property
     def train_folder(self) -> Path:
@@ -68,8 +75,10 @@ class Run:
 
     @property
     def test_folder(self) -> Path:
-        """Results and evaluation: <output_path>/<configuration>/<test_image_set>."""
-        return Path(self.cfg.output_path) / self.name / self.cfg.dataset.test_image_set
+        """Results and evaluation: <output_path>/<configuration>/<test_image_set>, then what is special about them."""
+        name = self.cfg.dataset.test_image_set + ("_seq_nms" if self.cfg.TEST.SEQ_NMS else "")
+        name += "" if self.flow == "learned" else f"_{self.flow}_flow"
+        return Path(self.cfg.output_path) / self.name / name
 
     def classes(self) -> Classes:
         """The class list; ConfigError where dataset.NUM_CLASSES says another number."""
@@ -108,7 +117,7 @@ def parse_run(
     arguments = parser.parse_intermixed_args(argv)
     cfg = load_config(arguments.cfg, arguments.overrides, arguments.preset)
     name = "_".join(Path(file).stem for file in (arguments.cfg, *arguments.preset))
-    return Run(cfg, name, torch.device(arguments.device)), arguments
+    return Run(cfg, name, torch.device(arguments.device), getattr(arguments, "flow", "learned")), arguments
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -126,6 +135,12 @@ def add_weights_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_test_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_argument(parser)
+    parser.add_argument(
+        "--flow",
+        choices=KINDS,
+        default="learned",
+        help="zero, or the generator's true flow (synthetic data), in place of the learned one; results apart",
+    )
     parser.add_argument("--videos", type=int, default=0, metavar="N", help="only the first N videos; 0: all")
 
 
@@ -165,7 +180,7 @@ def load_trained(run: Run, method: Method, weights: str | None, random_weights: 
     model = method.build(run.cfg, run.classes().num_classes)
     if not random_weights:
         snapshots = SnapshotFolder(run.train_folder, run.cfg.TRAIN.model_prefix or "model")
-        path = Path(weights) if weights else snapshots.of_epoch(run.cfg.TEST.test_epoch)
+        path = Path(weights) if weights else snapshots.weights_of_epoch(run.cfg.TEST.test_epoch)
         if not path.is_file():
             raise SnapshotError(f"{path}: there is no such file; train first, or name a checkpoint with --weights")
         load_weights(model, path)
@@ -187,6 +202,12 @@ def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
             cfg.dataset.motion_iou_path = ""  # it covers the whole set
             _LOGGER.info("only the first %d videos; motion from their track ids", len(videos))
         preprocessing = Preprocessing.from_config(cfg)
+        begin_video = replace_flow(model, run.flow, cfg.dataset.dataset_path)
+
+        def frames_of(video: Video) -> Iterator[Frame]:
+            begin_video(video.name)
+            return video.frames(preprocessing)
+
         with ResultsWriter(folder / "detections.txt", _fingerprint(model, cfg, len(videos))) as results:
             done = results.done
             if done:
@@ -200,7 +221,7 @@ def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
             timing = detect_videos(
                 model,
                 videos[done:],
-                lambda video: video.frames(preprocessing),
+                frames_of,
                 postprocess,
                 add,
                 cfg.TEST.BATCH_IMAGES,

@@ -10,28 +10,16 @@ import pytest
 import torch
 
 import dff.model as dff_module
-from dff.model import DFF, build_dff, key_frame_batches
+from dff.model import DFF, key_frame_batches
 from lib.models.postprocess import PostProcess
 from lib.structures import Frame
 from tests.models.small import (
-    NUM_CLASSES,
     assert_same_detections,
-    let_flow,
     random_batch,
     random_frames,
-    small_config,
     small_rfcn,
-    with_video_keys,
 )
-
-
-def _small_dff(interval: int = 3, *overrides: str) -> DFF:
-    """With a flow and a scale map that do something; what it shares with `small_rfcn` has the same weights."""
-    torch.manual_seed(1)
-    model = build_dff(with_video_keys(small_config(*overrides), interval, 0.125), NUM_CLASSES)
-    model.load_state_dict(small_rfcn(*overrides).state_dict(), strict=False)
-    let_flow(model.flow_net)
-    return model
+from tests.models.small_video import small_dff
 
 
 def _pair_batch(objects: list[int], same: list[bool]):
@@ -75,7 +63,7 @@ def _trace(videos: list[int], interval: int, batch_images: int, monkeypatch) -> 
         assert (feature[:, 0, 0, 0].int() == numbers[:, 1].int()).all()
         return numbers[:, :, None, None]
 
-    model = _small_dff(interval)
+    model = small_dff(interval)
     monkeypatch.setattr(dff_module, "flow_warp", warp)
     for part, stand_in in (("features", trace.features), ("detector", trace), ("flow_net", trace)):
         monkeypatch.setitem(model._modules, part, stand_in)
@@ -104,14 +92,14 @@ def test_loop_uses_the_frames_that_the_original_did(golden, batch_images, monkey
 @pytest.mark.parametrize("batch_images", [1, 4])
 def test_interval_one_is_rfcn(batch_images):
     frames, postprocess = random_frames([(96, 128)] * 3), PostProcess(0.05)
-    found = _small_dff(1).detect(frames, postprocess, batch_images)
+    found = small_dff(1).detect(frames, postprocess, batch_images)
     assert_same_detections(found, small_rfcn().detect(frames, postprocess))
 
 
 @pytest.mark.parametrize("batch_images", [2, 3, 8])
 def test_batch_equals_single(batch_images):
     """Also over a change of size and a new video, which begin with a key frame each."""
-    model, postprocess = _small_dff(3), PostProcess(0.05)
+    model, postprocess = small_dff(3), PostProcess(0.05)
     frames = random_frames([(96, 128)] * 7 + [(80, 112)] * 2 + [(96, 128)] * 3)
     frames[4].first = True
     alone = list(model.detect(frames, postprocess))
@@ -123,12 +111,12 @@ def test_batch_equals_single(batch_images):
 
 @pytest.mark.parametrize("length", [0, 1, 2, 4, 5, 8])
 def test_every_length_has_one_answer_per_frame(length):
-    model = _small_dff(4)
+    model = small_dff(4)
     assert len(list(model.detect(random_frames([(64, 64)] * length), PostProcess()))) == length
 
 
 def test_zero_flow_and_scale_one_change_nothing():
-    model, postprocess = _small_dff(3), PostProcess(0.05)
+    model, postprocess = small_dff(3), PostProcess(0.05)
     with torch.no_grad():
         for conv in (model.flow_net.Convolution5, model.flow_net.Convolution5_scale):
             conv.weight.zero_()
@@ -138,7 +126,7 @@ def test_zero_flow_and_scale_one_change_nothing():
 
 def test_moved_features_are_detected_where_the_flow_says():
     """All cells read one cell to the right: the features of the key frame arrive one cell further left."""
-    model = _small_dff(2)
+    model = small_dff(2)
     with torch.no_grad():
         for conv in (model.flow_net.Convolution5, model.flow_net.Convolution5_scale):
             conv.weight.zero_()
@@ -158,7 +146,7 @@ def test_detect_reads_no_further_than_its_batch():
             taken.append(frame.frame_id)
             yield frame
 
-    stream = _small_dff(3).detect(frames(), PostProcess(), batch_images=2)
+    stream = small_dff(3).detect(frames(), PostProcess(), batch_images=2)
     read = []
     for _ in stream:
         read.append(len(taken))
@@ -174,7 +162,7 @@ def test_a_batch_ends_before_the_next_key_frame():
 
 def test_stills_train_without_a_special_case():
     """Each is its own reference: the losses are R-FCN's, and nothing of them reaches the flow network."""
-    model, batch = _small_dff(), _pair_batch([2, 3], [True, True])
+    model, batch = small_dff(), _pair_batch([2, 3], [True, True])
     terms = model.losses(batch, np.random.RandomState(0))
     expected = small_rfcn().losses(batch, np.random.RandomState(0))
     assert all(torch.equal(terms[name], expected[name]) for name in expected)
@@ -183,7 +171,7 @@ def test_stills_train_without_a_special_case():
 
 
 def test_a_batch_of_stills_and_pairs_is_each_for_itself():
-    model, batch = _small_dff(), _pair_batch([2, 3, 1], [False, True, False])
+    model, batch = small_dff(), _pair_batch([2, 3, 1], [False, True, False])
     together = model.training_features(batch)
     for i in range(3):
         alone = replace(batch, frames=batch.frames[i : i + 1], same_frame=batch.same_frame[i : i + 1])
@@ -191,14 +179,14 @@ def test_a_batch_of_stills_and_pairs_is_each_for_itself():
 
 
 def test_losses_reach_every_part():
-    model, batch = _small_dff(), _pair_batch([2, 3], [False, False])
+    model, batch = small_dff(), _pair_batch([2, 3], [False, False])
     terms = model.losses(batch, np.random.RandomState(0))
     sum(term for name, term in terms.items() if name.endswith("_loss")).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 def test_autocast_stays_close():
-    model, batch = _small_dff(), _pair_batch([2, 3], [False, True])
+    model, batch = small_dff(), _pair_batch([2, 3], [False, True])
     expected = model.losses(batch, np.random.RandomState(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = model.losses(batch, np.random.RandomState(0))
@@ -209,6 +197,6 @@ def test_autocast_stays_close():
 
 def test_other_than_one_reference_is_refused():
     with pytest.raises(ValueError, match="one reference"):
-        _small_dff().losses(random_batch([1]), np.random.RandomState(0))
+        small_dff().losses(random_batch([1]), np.random.RandomState(0))
     with pytest.raises(ValueError, match="at least 1"):
         DFF(SimpleNamespace(), SimpleNamespace(), SimpleNamespace(), interval=0)

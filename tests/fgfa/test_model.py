@@ -18,25 +18,13 @@ from lib.structures import Frame, TrainingBatch
 from tests.models.small import (
     NUM_CLASSES,
     assert_same_detections,
-    let_flow,
     random_batch,
     random_frames,
     small_config,
     small_rfcn,
     with_video_keys,
 )
-
-
-def _small_fgfa(reach: int = 2, **options) -> FGFA:
-    """With a flow that does something; what it shares with `small_rfcn` has the same weights."""
-    torch.manual_seed(1)
-    built = build_fgfa(with_video_keys(small_config(), reach, 0.125, 32 + 16), NUM_CLASSES)
-    model = FGFA(built.features, built.flow_net, built.embed_net, built.detector, reach, **options)
-    model.load_state_dict(small_rfcn().state_dict(), strict=False)
-    let_flow(model.flow_net)
-    with torch.no_grad():  # no position without an embedding: of such a one rounding decides the direction
-        torch.nn.init.normal_(model.embed_net.em_conv3.bias)
-    return model
+from tests.models.small_video import small_fgfa
 
 
 def _aggregated(model: FGFA, frames: list[Frame], monkeypatch, batch_images: int = 1) -> list[torch.Tensor]:
@@ -61,7 +49,7 @@ RULES = [AggregationRule(*flags) for flags in product((True, False), repeat=2)]
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_training_and_testing_are_one_graph_under_one_rule(rule, monkeypatch):
     """A window of three frames, and a video of two whose ends are repeated."""
-    model = _small_fgfa(1, train_rule=rule, test_rule=rule)
+    model = small_fgfa(1, train_rule=rule, test_rule=rule)
     a, b, c = random_frames([(96, 128)] * 3)
     torch.testing.assert_close(
         _aggregated(model, [a, b, c], monkeypatch)[1], _training_features(model, [b, a, c]), atol=1e-5, rtol=1e-5
@@ -73,7 +61,7 @@ def test_training_and_testing_are_one_graph_under_one_rule(rule, monkeypatch):
 
 def test_rules_make_a_difference(monkeypatch):
     frames = random_frames([(96, 128)] * 3)
-    maps = [_aggregated(_small_fgfa(1, test_rule=rule), frames, monkeypatch)[1] for rule in RULES]
+    maps = [_aggregated(small_fgfa(1, test_rule=rule), frames, monkeypatch)[1] for rule in RULES]
     assert all(not torch.allclose(maps[i], maps[j], atol=1e-4) for i in range(4) for j in range(i))
 
 
@@ -92,7 +80,7 @@ def test_the_rules_are_the_originals_unless_said_otherwise():
 
 @pytest.mark.parametrize("reach", [0, 2])
 def test_one_frame_is_rfcn_along_its_own_flow(reach):
-    model, plain, postprocess = _small_fgfa(reach), small_rfcn(), PostProcess(0.05)
+    model, plain, postprocess = small_fgfa(reach), small_rfcn(), PostProcess(0.05)
     (frame,) = random_frames([(96, 128)])
     with torch.no_grad():
         features = plain.features(frame.image[None])
@@ -103,7 +91,7 @@ def test_one_frame_is_rfcn_along_its_own_flow(reach):
 
 
 def test_zero_flow_over_a_still_video_changes_nothing():
-    model, postprocess = _small_fgfa(), PostProcess(0.05)
+    model, postprocess = small_fgfa(), PostProcess(0.05)
     with torch.no_grad():
         model.flow_net.Convolution5.weight.zero_()
     still = [replace(frame, image=random_frames([(96, 128)])[0].image) for frame in random_frames([(96, 128)] * 4)]
@@ -112,7 +100,7 @@ def test_zero_flow_over_a_still_video_changes_nothing():
 
 def test_zero_flow_averages_with_weights_of_likeness(monkeypatch):
     """In NumPy, from features and embeddings of the frames as they are."""
-    model, frames = _small_fgfa(1), random_frames([(64, 96)] * 3)
+    model, frames = small_fgfa(1), random_frames([(64, 96)] * 3)
     with torch.no_grad():
         model.flow_net.Convolution5.weight.zero_()
         features = model.features(torch.stack([frame.image for frame in frames]))
@@ -150,7 +138,7 @@ def _window_trace(model: FGFA, videos: list[int], batch_images: int, monkeypatch
 @pytest.mark.parametrize("batch_images", [1, 4])
 def test_loop_uses_the_frames_that_the_original_did(golden, batch_images, monkeypatch):
     recording = golden("loops_fgfa_public")
-    model = _small_fgfa(int(recording["key_frame_interval"][0]))
+    model = small_fgfa(int(recording["key_frame_interval"][0]))
     begins = np.concatenate(([0], np.cumsum(recording["lengths"])))
     expected = recording["loop_trace"][:, 1:] + begins[recording["loop_trace"][:, :1]]
     rows = _window_trace(model, recording["lengths"].tolist(), batch_images, monkeypatch)
@@ -159,7 +147,7 @@ def test_loop_uses_the_frames_that_the_original_did(golden, batch_images, monkey
 
 
 def test_causal_window_looks_back_only_and_answers_at_once(monkeypatch):
-    model = _small_fgfa(2, causal=True)
+    model = small_fgfa(2, causal=True)
     assert _window_trace(model, [4, 1], 1, monkeypatch) == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [4, 4, 4]]
     taken = []
 
@@ -168,13 +156,13 @@ def test_causal_window_looks_back_only_and_answers_at_once(monkeypatch):
             taken.append(frame.frame_id)
             yield frame
 
-    assert [len(taken) for _ in _small_fgfa(2, causal=True).detect(frames(), PostProcess())] == [1, 2, 3]
+    assert [len(taken) for _ in small_fgfa(2, causal=True).detect(frames(), PostProcess())] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("batch_images", [3, 8])
 def test_batch_equals_single(batch_images):
     """Also over a change of size and a new video."""
-    model, postprocess = _small_fgfa(2), PostProcess(0.05)
+    model, postprocess = small_fgfa(2), PostProcess(0.05)
     frames = random_frames([(96, 128)] * 5 + [(80, 112)] * 2 + [(96, 128)])
     frames[3].first = True
     alone = list(model.detect(frames, postprocess))
@@ -187,12 +175,12 @@ def test_batch_equals_single(batch_images):
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 6])
 def test_every_length_has_one_answer_per_frame(length):
     """For K = 2: none, 1, 2, K + 1, K + 2, 2K + 2 frames."""
-    assert len(list(_small_fgfa(2).detect(random_frames([(64, 64)] * length), PostProcess()))) == length
+    assert len(list(small_fgfa(2).detect(random_frames([(64, 64)] * length), PostProcess()))) == length
 
 
 def test_scale_and_size_are_the_centre_frames_own():
     """The boxes of a frame whose scale is twice as large are half as large."""
-    model, postprocess = _small_fgfa(1), PostProcess(0.0, None, None)
+    model, postprocess = small_fgfa(1), PostProcess(0.0, None, None)
     frames = random_frames([(96, 128)] * 3)
     plain = list(model.detect(frames, postprocess))
     frames[1].scale = 4.0
@@ -202,7 +190,7 @@ def test_scale_and_size_are_the_centre_frames_own():
 
 
 def test_memory_is_bounded_by_the_window(monkeypatch):
-    model, alive, most = _small_fgfa(1), [], []
+    model, alive, most = small_fgfa(1), [], []
 
     def cache(*parts):
         cached = CachedFrame(*parts)
@@ -226,7 +214,7 @@ def _triple_batch(objects: list[int], still: bool = False) -> TrainingBatch:
 @pytest.mark.parametrize("still", [False, True])
 def test_losses_reach_every_part(still):
     """Of stills too, where the flow between equal images is really evaluated."""
-    model = _small_fgfa()
+    model = small_fgfa()
     terms = model.losses(_triple_batch([2, 3], still), np.random.RandomState(0))
     sum(term for name, term in terms.items() if name.endswith("_loss")).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
@@ -235,7 +223,7 @@ def test_losses_reach_every_part(still):
 
 
 def test_samples_of_a_batch_do_not_mix():
-    model, batch = _small_fgfa(), _triple_batch([2, 3])
+    model, batch = small_fgfa(), _triple_batch([2, 3])
     together = model.training_features(batch)
     for i in range(2):
         alone = model.training_features(replace(batch, frames=batch.frames[i : i + 1]))
@@ -244,7 +232,7 @@ def test_samples_of_a_batch_do_not_mix():
 
 @pytest.mark.parametrize("rule", [ORIGINAL_TRAINING, ORIGINAL_TESTING], ids=str)
 def test_autocast_stays_close(rule):
-    model, batch = _small_fgfa(train_rule=rule), _triple_batch([2, 3])
+    model, batch = small_fgfa(train_rule=rule), _triple_batch([2, 3])
     expected = model.losses(batch, np.random.RandomState(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = model.losses(batch, np.random.RandomState(0))
@@ -255,7 +243,7 @@ def test_autocast_stays_close(rule):
 
 def test_what_leaves_nothing_to_average_is_refused():
     with pytest.raises(ValueError, match="no neighbours"):
-        _small_fgfa().losses(random_batch([1]), np.random.RandomState(0))
+        small_fgfa().losses(random_batch([1]), np.random.RandomState(0))
     for reach, rule in ((-1, ORIGINAL_TESTING), (0, ORIGINAL_TRAINING)):
         with pytest.raises(ValueError, match="window"):
-            _small_fgfa(reach, test_rule=rule)
+            small_fgfa(reach, test_rule=rule)

@@ -83,6 +83,23 @@ def make_dataset(
     return tally, True
 
 
+def recorded_plan(folder: Path) -> Plan:
+    """The plan of the synthetic data set in `folder`. Raises OutputError where there is none, or one of other code."""
+    record = Path(folder) / RECORD
+    known = _recorded(Path(folder))
+    if known is None:
+        raise OutputError(f"{record}: cannot be read; make the data set with tools/make_synthetic_vid.py")
+    try:
+        values = {key: value for key, value in known["parameters"].items() if key != "version"}
+        settings = values["settings"] | {"motion_mix": tuple(values["settings"]["motion_mix"])}
+        plan = Plan(**values | {"settings": Settings(**settings)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(f"{record}: not the parameters of a synthetic data set ({error})") from error
+    if plan.parameters() != known["parameters"]:
+        raise OutputError(f"{record}: made by another version of the generator; make the data set again")
+    return plan
+
+
 def summary(tally: Tally, classes: int) -> str:
     """A table of what a data set holds."""
     moving = max(sum(tally.motion.values()), 1)

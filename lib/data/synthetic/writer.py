@@ -47,6 +47,14 @@ def video_stem(split: str, index: int) -> str:
     return f"{split}/syn_{split}_{index:08d}"
 
 
+def video_of_stem(stem: str) -> tuple[str, int]:
+    """Split and index of the video that `video_stem` calls `stem`. Raises ValueError for any other name."""
+    name, split, number = stem.rpartition("/")[2].split("_")
+    if name != "syn" or video_stem(split, int(number)) != stem:
+        raise ValueError(f"'{stem}' is no synthetic video")
+    return split, int(number)
+
+
 def still_stem(index: int) -> str:
     """The path of a still below `Data/DET` and `Annotations/DET`, without suffix."""
     return f"train/syn_train_{index // _FOLDER_SIZE:04d}/syn_still_{index:08d}"
