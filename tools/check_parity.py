@@ -1,0 +1,76 @@
+"""Compare this code with the numbers recorded from the originals, and print how far every recorded array is from it.
+
+Every set in the folder is run: layers_*, net_*, train_*, loops_*, eval_*, ckpt_*, and the lists of parameters and
+weights. Status 1 says that something does not agree, that a file or an array is not known here, or that there is no
+set; 2 that the command cannot be carried out.
+
+Example: python tools/check_parity.py --golden ../shared/golden --json parity.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tqdm import tqdm
+
+from lib.errors import InputError
+from tools.parity.rows import Row
+from tools.parity.sets import compare_sets, find_sets
+from tools.parity.table import table
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--golden", required=True, type=Path, metavar="DIR", help="folder of the recordings")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every row to this file")
+    parser.add_argument("--verbose", action="store_true", help="print every array, not only the worst of each set")
+    return parser.parse_args(argv)
+
+
+def check(folder: Path) -> list[Row]:
+    """The rows of everything in `folder`. Raises RecordingError where it cannot be read."""
+    sets, rows = find_sets(folder)
+    progress = tqdm(zip(sets, compare_sets(sets), strict=True), total=len(sets), unit="set", leave=False)
+    for one, compared in progress:
+        progress.set_postfix_str(one.name)
+        rows += compared
+    return rows
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """The JSON file, in one step. Raises InputError where it cannot be written."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False), encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare as `argv` says, the command line where None; returns the exit status."""
+    args = parse_arguments(argv)
+    logging.getLogger("lib").setLevel(logging.ERROR)  # what a data set of the recordings lacks is no news
+    try:
+        rows = check(args.golden)
+        print(table(rows, args.verbose))
+        if args.json:
+            write_rows(args.json, rows)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not rows:
+        print(f"{args.golden}: holds no recorded set", file=sys.stderr)
+    return 0 if rows and all(row.passed for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
