@@ -1,4 +1,5 @@
-"""Builds lib.ops._C (the operators' CPU kernels, and their CUDA kernels where they can be built) and Seq-NMS.
+"""Builds lib.ops._C (the operators' CPU kernels, and their CUDA kernels where they can be built) and the loops of
+evaluation, Seq-NMS among them.
 
     pip install --no-build-isolation -e .
 
@@ -115,20 +116,23 @@ def extension(with_cuda: bool):
     )
 
 
-def seq_nms_extension() -> Extension:
-    """Seq-NMS, in Cython and without torch."""
+def evaluation_extensions() -> list[Extension]:
+    """The loops of evaluation, in Cython and without torch: one module for each .pyx file."""
     if importlib.util.find_spec("Cython") is None:
         sys.exit(
             "Seq-NMS is built with Cython, which is not installed.\n"
             "Run: pip install -r requirements.txt && pip install --no-build-isolation -e ."
         )
-    return Extension(
-        "lib.evaluation._seq_nms",
-        ["lib/evaluation/_seq_nms.pyx"],
-        # No contraction here either: whether an IoU reaches its threshold depends on the rounding.
-        extra_compile_args=["-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
-        py_limited_api=True,
-    )
+    return [
+        Extension(
+            f"lib.evaluation.{source.stem}",
+            [str(source)],
+            # No contraction here either: whether an IoU reaches its threshold depends on the rounding.
+            extra_compile_args=["-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
+            py_limited_api=True,
+        )
+        for source in sorted(Path("lib/evaluation").glob("*.pyx"))
+    ]
 
 
 os.chdir(HERE)
@@ -137,7 +141,7 @@ print(f"lib.ops._C: torch {torch.__version__}, toolkit {CUDA_HOME}; CPU kernels:
 print(f"lib.ops._C: CUDA kernels: {'yes' if WITH_CUDA else 'no'} ({REASON})", flush=True)
 setup(
     packages=find_packages(include=["lib", "lib.*", "rfcn", "dff", "fgfa"]),
-    ext_modules=[extension(WITH_CUDA), seq_nms_extension()],
+    ext_modules=[extension(WITH_CUDA), *evaluation_extensions()],
     cmdclass={"build_ext": BuildExtension},
     # `force`: the file's date does not show that the configuration changed. ninja still skips unchanged sources.
     options={"bdist_wheel": {"py_limited_api": "cp310"}, "build_ext": {"force": True}},

@@ -18,9 +18,12 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from lib.errors import InputError
+from lib.evaluation.compiled import load_compiled
 
 if TYPE_CHECKING:
     from lib.structures import Detections
+
+_results_text = load_compiled("_results_text", __name__)
 
 COLUMNS = ("frame_id", "class", "score", "x1", "y1", "x2", "y2")
 DECIMALS = (4, 2)  # of scores and coordinates in the originals' files
@@ -269,8 +272,9 @@ def _blocks(path: str | os.PathLike) -> Iterator[tuple[np.ndarray, Sequence[int]
 def _parse(path: str | os.PathLike, text: bytes, first_line: int) -> tuple[np.ndarray, Sequence[int]]:
     """Rows of whole lines of text. The fast way is for the form that we write; anything else is read line by line."""
     text += b"" if text.endswith(b"\n") else b"\n"
-    if _is_regular(text):
-        rows = np.fromstring(text.decode("ascii"), np.float64, sep=" ").reshape(-1, 7)
+    characters = np.frombuffer(text, np.uint8)
+    rows = np.empty((text.count(b"\n"), len(COLUMNS)))
+    if _results_text.parse(characters.ctypes.data, len(characters), rows.ctypes.data):
         return rows, range(first_line, first_line + len(rows))
     rows, lines = [], []
     for number, line in enumerate(text.split(b"\n"), first_line):
@@ -285,30 +289,3 @@ def _parse(path: str | os.PathLike, text: bytes, first_line: int) -> tuple[np.nd
             raise ResultsError(f"{path}:{number}: {len(fields)} columns; a line is '{' '.join(COLUMNS)}'")
         lines.append(number)
     return np.array(rows, np.float64).reshape(-1, 7), lines
-
-
-_KIND = np.full(256, 9, np.uint8)  # what a byte is: 0 newline, 1 blank, 2 point or sign, 3 digit, 9 anything else
-_KIND[[ord(c) for c in "\n"]] = 0
-_KIND[[ord(c) for c in " "]] = 1
-_KIND[[ord(c) for c in ".-"]] = 2
-_KIND[[ord(c) for c in "0123456789"]] = 3
-
-
-def _is_regular(text: bytes) -> bool:
-    """Whether every line is seven plain decimal numbers with one blank between two of them."""
-    characters = np.frombuffer(text, np.uint8)
-    kinds = _KIND[characters]
-    if kinds.max() == 9:
-        return False
-    ends = np.flatnonzero(kinds <= 1)  # of the fields: blanks, and a newline after every seventh
-    is_newline = kinds[ends] == 0
-    if len(ends) % 7 or not is_newline[6::7].all() or is_newline.sum() * 7 != len(ends):
-        return False
-    if kinds[0] <= 1 or (np.diff(ends) < 2).any():
-        return False
-    marks = np.flatnonzero(kinds == 2)
-    is_point = characters[marks] == ord(".")
-    starts_field = kinds[marks - 1] <= 1  # for the very first character this looks at the last one, a newline
-    follow_digit = kinds[np.minimum(marks + 1, len(kinds) - 1)] == 3
-    points_per_field = np.bincount(np.searchsorted(ends, marks[is_point]), minlength=1)
-    return bool((is_point | starts_field).all() and follow_digit.all() and points_per_field.max() <= 1)

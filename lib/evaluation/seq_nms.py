@@ -19,18 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lib.evaluation.compiled import load_compiled
 from lib.evaluation.results_file import DetectionTable, ResultsError, ResultsWriter
 from lib.structures import Detections
 
-INSTALL_COMMAND = "pip install --no-build-isolation -e ."
-
-try:
-    from lib.evaluation import _seq_nms
-except ImportError as error:
-    raise ImportError(
-        f"lib.evaluation.seq_nms needs its compiled extension, which does not load: {error}\n"
-        f"Build it from the top folder of this repository:\n    {INSTALL_COMMAND}"
-    ) from error
+_seq_nms = load_compiled("_seq_nms", __name__)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import pytest
 
 from lib.evaluation import mean_ap as module
 from lib.evaluation.mean_ap import MOTION_RANGES, ObjectRange, average_precision, mean_ap, overlap_thresholds
+from lib.evaluation.mean_ap_reference import box_iou, mean_ap_reference, read_results_reference
 from lib.evaluation.motion import motion_from_file
 from lib.evaluation.results_file import DetectionTable, read_results
-from tests.evaluation.plain_rules import iou, make_truth, plain_ap
+from tests.evaluation.plain_rules import make_truth
 
 MOTIONS = [(0.0, 1.0), (0.0, 0.7), (0.7, 0.9), (0.9, 1.0)]
 AREAS = [(0.0, 1e10), (0.0, 50.0**2), (50.0**2, 150.0**2), (150.0**2, 1e10)]
@@ -38,6 +39,9 @@ def test_every_motion_and_area_range_has_the_recorded_ap(golden, golden_dir, sco
     np.testing.assert_allclose([result.ap for result in results], expected, rtol=0, atol=1e-9)
     np.testing.assert_allclose(results[0].ap, recorded[f"{scores}_ap_stable_sort"], rtol=0, atol=1e-9)
     assert results[0].mean_ap == pytest.approx(np.nanmean(expected[0]), abs=1e-12)
+    rows = read_results_reference(golden_dir / f"eval_public_dets_{scores}.txt")
+    plain = mean_ap_reference(truth, rows, motion.values, ranges, zero_entries=motion.zero_entries)
+    np.testing.assert_allclose(plain, expected, rtol=0, atol=1e-9)
 
 
 def random_case(seed):
@@ -75,9 +79,9 @@ def test_agrees_with_the_rules_written_plainly(seed, monkeypatch):
 
     results = mean_ap(truth, table(rows), motion, ranges)
 
-    for result in results:
-        expected = plain_ap(truth, rows, motion, result.range.motion, result.range.area)
-        np.testing.assert_allclose(result.ap, expected, rtol=0, atol=1e-12, err_msg=str(result.range))
+    expected = mean_ap_reference(truth, np.array(rows, np.float64).reshape(-1, 7), motion, ranges)
+    for result, aps in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result.ap, aps, rtol=0, atol=1e-12, err_msg=str(result.range))
 
 
 def test_no_detection_is_an_ap_of_zero_and_no_object_is_none():
@@ -106,7 +110,7 @@ def test_a_detection_that_loses_its_object_takes_the_next_best_that_is_free():
     a, b, c = (0, 0, 99, 99), (0, 20, 99, 119), (0, 40, 99, 139)
     truth = make_truth([(0, 1, *box, track) for track, box in enumerate((a, b, c))], [1], 1)
     chain = [(0, 1, 0.9, *a), (0, 1, 0.8, 0, 2, 99, 101), (0, 1, 0.7, 0, 17, 99, 116)]
-    assert iou(chain[1][3:], a) > iou(chain[1][3:], b) > 0.5
+    assert box_iou(chain[1][3:], a) > box_iou(chain[1][3:], b) > 0.5
     assert mean_ap(truth, table(chain), ranges=MOTION_RANGES[:1])[0].ap[0] == 1.0
 
 
