@@ -4,7 +4,9 @@ All arithmetic is float64, and equal scores keep the order of frame, then of the
 the originals with stable sorting, and of the official development kit.
 
 Matching does not depend on the range: a detection takes its object first, and is then ignored if that object lies
-outside the range. So it is done once, and every range only weighs the detections anew.
+outside the range. So it is done once, and every range only weighs the detections anew. The loop over frames is compiled
+from `_weighing.pyx`; `mean_ap_reference.py` is the same written plainly. `Pairs` serves those who want to know more of
+the detections than what they count.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lib.evaluation.compiled import load_compiled
 from lib.evaluation.results_file import DetectionTable
 
 if TYPE_CHECKING:
     from lib.structures import GroundTruth
 
+_weighing = load_compiled("_weighing", __name__)
+
+_FILTER_ARRAYS = (("moves", np.bool_), ("inside", np.bool_), ("undecided", np.float64))  # of `_Filter`
 _CHUNK = 400_000  # detections looked at together; bounds the memory of the pairs of detections and objects
 
 
@@ -148,26 +154,40 @@ def _within(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     return (values >= ends[0]) & (values <= ends[1])
 
 
-def _weigh(
-    truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Filter]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """For each filter, of every detection: whether it is a true positive (n,) bool; its false-positive weight (n,)."""
-    hit = [np.zeros(len(detections), bool) for _ in filters]
-    miss = [np.zeros(len(detections)) for _ in filters]
-    thresholds = overlap_thresholds(truth.boxes)
-    for pairs in Pairs.chunks(truth, detections):
-        rows = pairs.rows
-        matched = pairs.match(truth, detections, thresholds)  # (rows,) object or -1
-        alone = matched < 0
-        frames = detections.frames[rows]
-        areas = box_areas(detections.boxes[rows])
-        for filtered, true, false in zip(filters, hit, miss, strict=True):
-            true[rows][~alone] = filtered.inside[matched[~alone]]
-            # An object in the wrong range excuses a detection that overlaps it most, whatever its class
-            moving, other = pairs.largest(filtered.moves), pairs.largest(~filtered.moves)
-            weight = np.where(moving == other, filtered.undecided[frames], moving > other)
-            false[rows] = np.where(alone & _within(areas, filtered.range.area), weight, 0.0)
+def _weigh(truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Filter]) -> tuple[np.ndarray, np.ndarray]:
+    """For each filter, of every detection: whether it is a true positive (R, n) bool; its false-positive weight (R, n).
+
+    detections: by ascending frame.
+    """
+    n, ranges = len(detections), len(filters)
+    most = int(np.bincount(detections.frames).max()) if n else 0
+    hit, miss = np.empty((ranges, n), bool), np.empty((ranges, n))
+    found = _arrays(
+        (detections.frames, np.int32),
+        (detections.labels, np.int16),
+        (detections.scores, float),
+        (detections.boxes, float),
+    )
+    objects = _arrays(
+        (truth.offsets, np.int64),
+        (truth.labels, np.int64),
+        (truth.boxes, float),
+        (overlap_thresholds(truth.boxes), float),
+    )
+    rules = _arrays(
+        *((np.stack([getattr(f, name) for f in filters]), kind) for name, kind in _FILTER_ARRAYS),
+        (np.array([f.range.area for f in filters]), float),
+    )
+    room = [np.empty(most, np.int64), np.empty(most, np.int64), np.zeros(len(truth.labels), bool)]
+    addresses = ([array.ctypes.data for array in arrays] for arrays in (found, objects, rules, [*room, hit, miss]))
+    f, o, r, made = addresses
+    _weighing.weigh(n, *f, len(truth.labels), *o, ranges, truth.num_frames, *r, *made)
     return hit, miss
+
+
+def _arrays(*pairs: tuple[np.ndarray, type]) -> list[np.ndarray]:
+    """Each array in one piece and of its type, as compiled loops want it."""
+    return [np.ascontiguousarray(array, kind) for array, kind in pairs]
 
 
 def _chunks(frames: np.ndarray) -> Iterator[slice]:
