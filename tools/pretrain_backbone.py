@@ -57,6 +57,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="processes that read images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--half", action="store_true", help="write float16 weights: half the size, to be shipped")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
     return parser.parse_args(argv)
 
@@ -125,8 +126,14 @@ def pretrain(args: argparse.Namespace) -> float:
         )
         state = {name: value.cpu().contiguous() for name, value in model.backbone.state_dict().items()}
         # The number of batches seen is of no use to anyone
-        save_atomically({n: v for n, v in state.items() if not n.endswith("num_batches_tracked")}, args.out)
+        state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+        save_atomically(halved(state) if args.half else state, args.out)
         return held_out_accuracy()
+
+
+def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """float16 weights; the statistics, a few numbers that may be beyond its range, stay as they are."""
+    return {name: value if ".running_" in name else value.half() for name, value in state.items()}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -100,6 +100,19 @@ def test_objects_of_a_detection_set_become_a_frozen_backbone(detection_set, tmp_
         torch.testing.assert_close(frozen(images), trained.eval()(images), rtol=1e-4, atol=1e-4)
 
 
+def test_half_precision_rounds_the_weights_and_keeps_the_statistics(image_folder, tmp_path):
+    files = [tmp_path / "whole.pth", tmp_path / "half.pth"]
+    for out, more in zip(files, ([], ["--half"]), strict=True):
+        assert main(["--data", str(image_folder), "--out", str(out), "--epochs", "1", *more, *SMALL]) == 0
+    whole, half = (torch.load(file, weights_only=True) for file in files)
+    assert whole.keys() == half.keys()
+    for name, value in whole.items():
+        expected = value if "running" in name else value.half()
+        assert half[name].dtype == expected.dtype
+        assert torch.equal(half[name], expected)
+    load_backbone(ResNet(18, 4), files[1])
+
+
 @pytest.mark.parametrize("where", ["nowhere", "images/blue"])
 def test_a_folder_that_cannot_serve_is_named(image_folder, tmp_path, capsys, where):
     assert main(["--data", str(tmp_path / where), "--out", str(tmp_path / "net.pth"), *SMALL]) == 2
