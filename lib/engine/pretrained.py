@@ -15,29 +15,38 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def load_pretrained(model: nn.Module, cfg: Config) -> None:
-    """Put the files that `cfg.network` names into `model`: first pretrained_model, then pretrained, pretrained_flow.
+    """Put the files that `cfg.network` names into `model`.
 
-    pretrained_model: a detector of any of the methods, whose parts `model` takes over (`load_parts`). pretrained: the
-    backbone; pretrained_flow: the flow network, where `model` has one. A later file replaces what an earlier one gave.
+    pretrained_model: a detector of any of the methods, whose parts `model` takes over (`load_parts`). What it does not
+    have comes from pretrained, the backbone, and from pretrained_flow, the flow network.
     Warns of a part that begins at random although it hardly learns so. Raises SnapshotError.
     """
     network = cfg.network
     given = load_parts(model, network.pretrained_model) if network.pretrained_model else set()
+    if "features" not in given:
+        _load_backbone(model, network)
+    if hasattr(model, "flow_net") and "flow_net" not in given:
+        _load_flow(model, network)
+
+
+def _load_backbone(model: nn.Module, network: Config) -> None:
     if network.pretrained:
         load_backbone(model.features.resnet, checkpoint_file(network.pretrained, network.pretrained_epoch))
-    elif network.NORM == "frozen" and "features" not in given:
+    elif network.NORM == "frozen":
         _LOGGER.warning(
             "network.pretrained is empty and network.NORM is 'frozen': the normalisation keeps its initial "
             "statistics, and a network like that hardly learns; give pre-trained weights or NORM=trained"
         )
-    if hasattr(model, "flow_net"):
-        if network.pretrained_flow:
-            load_flow(model.flow_net, checkpoint_file(network.pretrained_flow, network.pretrained_epoch))
-        elif "flow_net" not in given:
-            _LOGGER.warning(
-                "network.pretrained_flow is empty: the flow network begins at random, and detection alone hardly "
-                "teaches it flow; tools/pretrain_flownet.py makes a start"
-            )
+
+
+def _load_flow(model: nn.Module, network: Config) -> None:
+    if network.pretrained_flow:
+        load_flow(model.flow_net, checkpoint_file(network.pretrained_flow, network.pretrained_epoch))
+    else:
+        _LOGGER.warning(
+            "network.pretrained_flow is empty: the flow network begins at random, and detection alone hardly "
+            "teaches it flow; tools/pretrain_flownet.py makes a start"
+        )
 
 
 def load_parts(model: nn.Module, path: str | os.PathLike) -> set[str]:

@@ -66,22 +66,28 @@ def test_a_file_without_a_detector_is_refused(tmp_path):
         load_parts(small_rfcn(), path)
 
 
-def test_the_configuration_names_all_three_files(rfcn_file, tmp_path):
-    torch.manual_seed(7)
+def test_backbone_and_flow_come_from_the_files_that_the_configuration_names(tmp_path):
     other = small_rfcn(seed=7)
     backbone = save_atomically(other.features.resnet.state_dict(), tmp_path / "backbone-0000.pth")
     flow = save_atomically(video_model(build_fgfa, 5).flow_net.state_dict(), tmp_path / "flow.pth")
     model = video_model(build_dff, 2)
-    cfg = small_config(
-        f"network.pretrained_model={rfcn_file}",
-        f"network.pretrained={tmp_path / 'backbone'}",
-        f"network.pretrained_flow={flow}",
-    )
+    cfg = small_config(f"network.pretrained={tmp_path / 'backbone'}", f"network.pretrained_flow={flow}")
     load_pretrained(model, cfg)
     assert backbone.is_file()
-    source = small_rfcn(seed=1)
-    assert torch.equal(model.detector.head.rfcn_cls.weight, source.detector.head.rfcn_cls.weight)
     assert torch.equal(model.features.resnet.conv1.weight, other.features.resnet.conv1.weight)
+    assert torch.equal(model.flow_net.conv3.weight, video_model(build_fgfa, 5).flow_net.conv3.weight)
+
+
+def test_what_a_whole_model_gives_is_not_taken_from_elsewhere(rfcn_file, tmp_path):
+    flow = save_atomically(video_model(build_fgfa, 5).flow_net.state_dict(), tmp_path / "flow.pth")
+    model = video_model(build_dff, 2)
+    cfg = small_config(
+        f"network.pretrained_model={rfcn_file}", "network.pretrained=not_needed.pth", f"network.pretrained_flow={flow}"
+    )
+    load_pretrained(model, cfg)
+    source = small_rfcn(seed=1)
+    assert torch.equal(model.features.resnet.conv1.weight, source.features.resnet.conv1.weight)
+    assert torch.equal(model.detector.head.rfcn_cls.weight, source.detector.head.rfcn_cls.weight)
     assert torch.equal(model.flow_net.conv3.weight, video_model(build_fgfa, 5).flow_net.conv3.weight)
 
 
