@@ -1,0 +1,141 @@
+"""The four lists of the originals, made from the files of a data set (data/README.md).
+
+The rules were read off the published lists. DET_train_30classes: class after class, the still images that show it,
+ILSVRC2014's before ILSVRC2013's and otherwise by name, the first 2,000 of each class, but all of snake; so an image
+with two classes is there twice. VID_train_15frames: of every training video the middle frame of each fifteenth of it,
+all frames where it has no more than fifteen. VID_val_videos and VID_val_frames: all frames of all videos.
+
+Made from the same files the lists are the published ones, but for 495 of the 57,834 lines of VID_train_15frames: there
+the middle falls between two frames, and the published list has the one before (its authors' arithmetic rounded so in 4%
+of such cases).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from lib.data.annotations import AnnotationError, read_annotation
+from lib.data.classes import Classes
+from lib.data.image_sets import DatasetError, frame_stem
+
+FRAMES_PER_VIDEO = 15
+STILLS_PER_CLASS = 2000
+UNLIMITED = ("n01726692",)  # snake: the published list has all of its 8,591
+_CHUNK = 500
+_YEAR = re.compile(r"ILSVRC(\d{4})")
+_SUFFIXES = {"Data": ".JPEG", "Annotations": ".xml"}
+
+
+def middle_frames(length: int, count: int = FRAMES_PER_VIDEO) -> list[int]:
+    """The 0-based middle frames of `count` equal parts of a video; all frames of one with fewer."""
+    count = min(count, length)
+    return [(2 * part + 1) * length // (2 * count) for part in range(count)]
+
+
+def find_videos(root: str | os.PathLike, split: str) -> dict[str, int]:
+    """Folder and number of frames of every video below `VID/<split>`, by name; the images count, or else the XML files.
+
+    Raises DatasetError for a video whose frames are not 000000, 000001, ... and where there is none.
+    """
+    kind = next((kind for kind in _SUFFIXES if Path(root, kind, "VID", split).is_dir()), None)
+    if kind is None:
+        raise DatasetError(f"{root}: has neither Data/VID/{split} nor Annotations/VID/{split}")
+    top = Path(root, kind, "VID")
+    videos: dict[str, int] = {}
+    for folder, _, files in tqdm(os.walk(top / split), unit="folder", desc=f"videos of {split}", delay=1):
+        frames = sorted(name for name in files if name.endswith(_SUFFIXES[kind]))
+        if frames:
+            expected = (f"{number:06d}{_SUFFIXES[kind]}" for number in range(len(frames)))
+            wrong = next((pair for pair in zip(frames, expected, strict=True) if pair[0] != pair[1]), None)
+            if wrong:
+                raise DatasetError(
+                    f"{folder}: has {wrong[0]} where {wrong[1]} should be; frames are 000000, 000001, ... without gaps"
+                )
+            videos[Path(folder).relative_to(top).as_posix()] = len(frames)
+    if not videos:
+        raise DatasetError(f"{top / split}: no {_SUFFIXES[kind]} file in it")
+    return dict(sorted(videos.items()))
+
+
+def training_lines(videos: Mapping[str, int], count: int = FRAMES_PER_VIDEO) -> Iterator[str]:
+    """`folder 1 frame length`, as in VID_train_15frames."""
+    for name, length in videos.items():
+        for frame in middle_frames(length, count):
+            yield f"{name} 1 {frame} {length}"
+
+
+def video_lines(videos: Mapping[str, int]) -> Iterator[str]:
+    """`folder first_frame_id 0 length`, as in VID_val_videos."""
+    first = 1
+    for name, length in videos.items():
+        yield f"{name} {first} 0 {length}"
+        first += length
+
+
+def frame_lines(videos: Mapping[str, int]) -> Iterator[str]:
+    """`folder/frame frame_id`, as in VID_val_frames."""
+    stems = (frame_stem(name, frame) for name, length in videos.items() for frame in range(length))
+    yield from (f"{stem} {frame_id}" for frame_id, stem in enumerate(stems, 1))
+
+
+def still_lines(
+    root: str | os.PathLike,
+    classes: Classes,
+    limit: int = STILLS_PER_CLASS,
+    unlimited: Sequence[str] = UNLIMITED,
+    workers: int = 1,
+) -> Iterator[str]:
+    """`image 1`, as in DET_train_30classes, from the annotations below `DET/train`.
+
+    limit: images of a class, but for the annotation names `unlimited`; 0: any number. Raises DatasetError for an
+    annotation that cannot be read and where there is none.
+    """
+    top = Path(root, "Annotations", "DET")
+    paths = sorted((path for path in _xml_files(top / "train")), key=lambda path: _age(path.relative_to(top)))
+    if not paths:
+        raise DatasetError(f"{top / 'train'}: no .xml file in it")
+    stems = [path.relative_to(top).with_suffix("").as_posix() for path in paths]
+    shown = _names_in(paths, workers)
+    for name in classes.annotation_names:
+        images = [stem for stem, names in zip(stems, shown, strict=True) if name in names]
+        whole = not limit or name in unlimited
+        yield from (f"{stem} 1" for stem in (images if whole else images[:limit]))
+
+
+def _xml_files(top: Path) -> Iterator[Path]:
+    for folder, _, files in os.walk(top):
+        yield from (Path(folder, name) for name in files if name.endswith(".xml"))
+
+
+def _age(path: Path) -> tuple[int, str]:
+    """Sorts the newest challenge first, and then by name."""
+    year = _YEAR.search(path.as_posix())
+    return -int(year.group(1)) if year else 0, path.with_suffix("").as_posix()
+
+
+def _names_in(paths: Sequence[Path], workers: int) -> list[frozenset[str]]:
+    """What each annotation file shows."""
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    found: list[frozenset[str]] = []
+    with (
+        ProcessPoolExecutor(max(1, min(workers, len(chunks)))) as pool,
+        tqdm(total=len(paths), unit="file", desc="annotations of stills", delay=1) as bar,
+    ):
+        try:
+            for part in pool.map(_read_names, chunks):
+                found += part
+                bar.update(len(part))
+        except AnnotationError as error:
+            pool.shutdown(cancel_futures=True)
+            raise DatasetError(str(error)) from error
+    return found
+
+
+def _read_names(paths: Sequence[Path]) -> list[frozenset[str]]:
+    return [frozenset(read_annotation(path).names) for path in paths]
