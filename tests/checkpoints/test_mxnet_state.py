@@ -27,8 +27,8 @@ from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_names
 from lib.models.resnet import ResNet
 from rfcn.model import build_rfcn
-from tests.golden_weights import golden_weight
 from tests.models.small import NUM_CLASSES, small_config, small_rfcn, with_video_keys
+from tools.parity.golden_weights import golden_weight
 
 WEIGHT, BIAS = "rfcn_bbox_weight", "rfcn_bbox_bias"
 STDS = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
@@ -228,7 +228,7 @@ def test_a_full_size_deep_feature_flow_file_gives_the_recorded_weights(golden_di
     model = build_dff(load_config(), 31)
     load_weights(model, path)
     arrays, state = file.named(), model.state_dict()
-    for name, own_name in mxnet_names(model).items():  # as tests.golden_weights loads them
+    for name, own_name in mxnet_names(model).items():  # as tools.parity.golden_weights loads them
         kind = "aux" if "_moving_" in name else "arg"
         assert same(state.pop(own_name).numpy(), arrays[f"{kind}:{name}"]), name
     assert not state

@@ -1,0 +1,260 @@
+"""Convert weights: between this project's .pth and the originals' MXNet .params, and from other projects to either.
+
+SRC is known by its content; --kind says what it is where that is not enough. Every parameter is accounted for: mapped,
+dropped or added, with the reason; one that is missing, unknown or of another shape is an error that lists them. See
+docs/weights.md for each starting point. Nothing in SRC is ever run.
+
+Example: python tools/convert_weights.py model/rfcn_dff_flownet_vid-0000.params model/dff.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from dff.model import build_dff
+from fgfa.model import build_fgfa
+from lib.checkpoints.conversion import Conversion, WeightsError, misfits
+from lib.checkpoints.first_layer import OURS, ImageForm
+from lib.checkpoints.flownet_import import FLOWNET_IMAGES, flownet_from
+from lib.checkpoints.mxnet_params import LAYOUTS, ParamsFile, is_params, read_params, write_params
+from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, params_from_state, state_from_params
+from lib.checkpoints.plain_pickle import read_pickle
+from lib.checkpoints.resnet_import import SOURCES, depth_of, own_resnet_names, resnet_from
+from lib.checkpoints.sizes import KINDS, NetworkSize, network_size
+from lib.config import default_config
+from lib.engine.snapshot import read_file, save_atomically
+from lib.errors import InputError
+from lib.models.flownet_s import FlowNetS
+from lib.models.mxnet_names import mxnet_name, mxnet_names
+from lib.models.resnet import UNITS_PER_STAGE, ResNet, unit_names
+from rfcn.model import build_rfcn
+
+_BUILDERS = {"rfcn": build_rfcn, "dff": build_dff, "fgfa": build_fgfa}
+_FLOWNET = "flownet-pytorch"
+_INSIDE = ("model", "state_dict", "model_state_dict", "blobs")  # where files keep their weights by name
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file's weights by the names it has for them, and what else it holds."""
+
+    arrays: Mapping[str, Any]
+    rest: Mapping[str, Any]
+    params: ParamsFile | None = None
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="SRC", type=Path, help=".params, .pth, .pth.tar or .pkl")
+    parser.add_argument("target", metavar="DST", type=Path, help=".pth or .params")
+    parser.add_argument("--kind", choices=(*KINDS, *SOURCES, _FLOWNET), help="what SRC is; default: its names tell")
+    parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="leave out these names of SRC")
+    parser.add_argument("--quiet", action="store_true", help="no line for each mapped parameter")
+    mxnet = parser.add_argument_group(".params files")
+    mxnet.add_argument("--layout", choices=LAYOUTS, help="of DST; default: that of the file it was made from, or v2")
+    mxnet.add_argument("--bbox-means", nargs=4, type=float, default=BoxRule.means, metavar="M", help="TRAIN.BBOX_MEANS")
+    mxnet.add_argument("--bbox-stds", nargs=4, type=float, default=BoxRule.stds, metavar="S", help="TRAIN.BBOX_STDS")
+    mxnet.add_argument("--normalised", action="store_true", help="box weights without _test entries are so")
+    mxnet.add_argument("--no-test-entries", action="store_true", help="write un-normalised box weights instead")
+    other = parser.add_argument_group("weights of other projects")
+    means = [OURS.means[2], OURS.means[1], OURS.means[0]]
+    other.add_argument("--pixel-means", nargs=3, type=float, default=means, metavar="M", help="network.PIXEL_MEANS")
+    other.add_argument("--source-means", nargs=3, type=float, metavar="M", help="R, G, B, 0 to 255, if not the usual")
+    other.add_argument("--source-order", choices=("rgb", "bgr"), help="of the colours, if not the usual one")
+    other.add_argument("--bn-eps", type=float, default=1e-5, help="of the network that will have them; FGFA: 2e-5")
+    other.add_argument("--accept-stride-change", action="store_true", help="of torchvision's: see docs/weights.md")
+    args = parser.parse_args(argv)
+    if args.target.suffix not in (".pth", ".params"):
+        parser.error(f"DST ends in .pth or .params, not like {args.target}")
+    return args
+
+
+def read_source(path: Path) -> Source:
+    """Read `path` as what it is. Raises InputError."""
+    if is_params(path):
+        params = read_params(path)
+        if not params.names:
+            raise WeightsError(f"a list of {len(params.arrays)} arrays without names, so nobody can say which is which")
+        return Source(params.named(), {}, params)
+    if path.suffix == ".pkl":
+        content = read_pickle(path)
+    else:
+        content = read_file(path, "give a .params, .pth, .pth.tar or .pkl file")
+    inside = next((key for key in _INSIDE if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
+    arrays = content if inside is None else content[inside]
+    if not isinstance(arrays, dict) or not all(isinstance(name, str) for name in arrays):
+        raise WeightsError(f"holds no weights by name, but a {type(content).__name__} of something else")
+    return Source(arrays, {} if inside is None else {key: content[key] for key in content if key != inside})
+
+
+def kind_of(source: Source) -> str:
+    """What `source` is, as --kind would say it. Raises WeightsError where its names do not tell."""
+    names = list(source.arrays)
+    if any("predict_flow6." in name for name in names):
+        return _FLOWNET
+    if any("stem.conv1." in name for name in names) and own_resnet_names(names):
+        return "maskrcnn-benchmark"
+    if any("layer1.0.conv1." in name for name in names):
+        raise WeightsError(
+            "torchvision and mmdetection give a ResNet the same names, but mean other images and strides; say which it "
+            "is: --kind torchvision, or --kind mmdetection (Caffe style)"
+        )
+    if "res2_0_branch2a_w" in names:
+        return "detectron"
+    return network_size(original_shapes(source)).kind
+
+
+def original_shapes(source: Source) -> dict[str, tuple[int, ...]]:
+    """Original name -> shape, of a source of this project's or the originals'."""
+    if source.params is not None:
+        bare = {name.removeprefix("arg:").removeprefix("aux:"): array for name, array in source.arrays.items()}
+        return {name.replace("_test", ""): array.shape for name, array in bare.items()}
+    tensors = {name: value for name, value in source.arrays.items() if isinstance(value, Tensor)}
+    return {original: tuple(value.shape) for name, value in tensors.items() if (original := mxnet_name(name))}
+
+
+def build(size: NetworkSize) -> nn.Module:
+    """The network of that size without any memory for weights."""
+    with torch.device("meta"):
+        if size.kind == "resnet":
+            return ResNet(int(size.values["DEPTH"]), int(size.values["WIDTH"]))
+        if size.kind == "flownet":
+            return FlowNetS(size.values["FLOW_WIDTH"], size.scale)
+        cfg = default_config()
+        cfg.network.update(size.values)
+        return _BUILDERS[size.kind](cfg, size.classes)
+
+
+def own_weights(source: Source, model: nn.Module, kind: str, rule: BoxRule) -> Conversion:
+    """The state of `model` from the originals' or this project's file."""
+    if source.params is not None:
+        return state_from_params(source.params, mxnet_names(model), rule, CLASSIFIER if kind == "resnet" else ())
+    state = dict(source.arrays)
+    if not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError("holds more than tensors by name; is it another project's file? Say so with --kind")
+    origin = source.rest.get("mxnet")
+    unused = [(name, "not a weight") for name in source.rest if name != "mxnet"]
+    return Conversion(
+        state, [(name, name) for name in state], unused, origin=origin if isinstance(origin, dict) else None
+    )
+
+
+def other_weights(source: Source, kind: str, args: argparse.Namespace) -> tuple[Conversion, nn.Module]:
+    """Weights of another project, and the network here that has them."""
+    usual = FLOWNET_IMAGES if kind == _FLOWNET else SOURCES[kind].images
+    bgr = usual.bgr if args.source_order is None else args.source_order == "bgr"
+    trained = ImageForm(tuple(args.source_means or usual.means), usual.stds, bgr)
+    images = ImageForm(tuple(args.pixel_means[::-1]))
+    arrays, others = {}, []
+    for name, value in source.arrays.items():
+        if isinstance(value, Tensor) or hasattr(value, "dtype"):
+            arrays[name] = value if isinstance(value, Tensor) else torch.tensor(value)
+        else:
+            others.append((name, "not a weight"))
+    if kind == _FLOWNET:
+        division = source.rest.get("div_flow", 20.0)
+        result = flownet_from(arrays, trained, images, division=float(division))
+        model = build(network_size({n: tuple(v.shape) for n, v in _by_original_names(result).items()}, "flownet"))
+    else:
+        depth = depth_of(own_resnet_names(list(arrays), detectron=SOURCES[kind].eps is None))
+        if depth not in UNITS_PER_STAGE:
+            raise WeightsError(f"its residual units make a ResNet-{depth}, which is none of {sorted(UNITS_PER_STAGE)}")
+        result = resnet_from(
+            arrays,
+            SOURCES[kind],
+            unit_names(depth),
+            trained=trained,
+            images=images,
+            eps=args.bn_eps,
+            accept_stride_change=args.accept_stride_change,
+        )
+        model = build(network_size({n: tuple(v.shape) for n, v in _by_original_names(result).items()}, "resnet"))
+    result.dropped += [*others, *((name, "not a weight") for name in source.rest)]
+    return result, model
+
+
+def _by_original_names(result: Conversion) -> dict[str, Tensor]:
+    return {original: value for name, value in result.state.items() if (original := mxnet_name(name))}
+
+
+def drop(result: Conversion, names: list[str]) -> None:
+    """Take the names of the file that the user does not want out of the state."""
+    for name in names:
+        if name not in result.state:
+            raise WeightsError(f"--drop {name}: there is no such name among those that are not known here")
+        del result.state[name]
+        result.dropped.append((name, "as asked with --drop"))
+        result.origin = None
+
+
+def convert(args: argparse.Namespace) -> tuple[str, Conversion, list[Conversion]]:
+    """Read, convert, check, write; returns the kind and the accounts of reading and of writing. Raises InputError."""
+    source = read_source(args.source)
+    rule = BoxRule(tuple(args.bbox_means), tuple(args.bbox_stds), args.normalised)
+    kind = args.kind or kind_of(source)
+    if kind in KINDS:
+        model = build(network_size(original_shapes(source), kind))
+        result = own_weights(source, model, kind, rule)
+    else:
+        result, model = other_weights(source, kind, args)
+    drop(result, args.drop)
+    problems = misfits(model.state_dict(), result.state)
+    if problems:
+        raise WeightsError(f"does not hold the {kind} network that its sizes speak of:\n{problems}")
+    return kind, result, write_target(args, result, model, rule)
+
+
+def write_target(args: argparse.Namespace, result: Conversion, model: nn.Module, rule: BoxRule) -> list[Conversion]:
+    """Write DST; the account of what that took, if anything."""
+    if args.target.suffix == ".pth":
+        save_atomically({"model": result.state, **({"mxnet": result.origin} if result.origin else {})}, args.target)
+        return []
+    origin = None if args.no_test_entries else result.origin
+    entries = not args.no_test_entries
+    params, account = params_from_state(result.state, mxnet_names(model), rule, test_entries=entries, origin=origin)
+    write_params(args.target, params, args.layout or params.layout)
+    return [account]
+
+
+def table(account: Conversion, quiet: bool) -> list[str]:
+    """A line for each parameter."""
+    wide = max((len(name) for name, _ in (*account.mapped, *account.dropped, *account.added)), default=0)
+    lines = [] if quiet else [f"mapped   {name:<{wide}}  {own}" for name, own in account.mapped]
+    lines += [f"dropped  {name:<{wide}}  {why}" for name, why in account.dropped]
+    lines += [f"added    {name:<{wide}}  {why}" for name, why in account.added]
+    return [*lines, *(f"note     {note}" for note in account.notes)]
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_arguments(argv)
+    try:
+        kind, result, written = convert(args)
+    except WeightsError as error:
+        text = str(error)
+        print(
+            f"convert_weights: {text if text.startswith(str(args.target)) else f'{args.source}: {text}'}",
+            file=sys.stderr,
+        )
+        return 2
+    except (InputError, OSError) as error:
+        print(f"convert_weights: {error}", file=sys.stderr)
+        return 2
+    for account in (result, *written):
+        print("\n".join(table(account, args.quiet)))
+    counts = f"{len(result.mapped)} mapped, {len(result.dropped)} dropped, {len(result.added)} added"
+    print(f"{args.source} ({kind}) -> {args.target}: {counts}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
