@@ -25,6 +25,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "lib.data": BASE,
     "lib.evaluation": BASE,
     "lib.visualize": BASE,
+    "lib.report": (*BASE, "lib.evaluation", "lib.data", "lib.visualize"),
     "lib.checkpoints": (*BASE, "lib.models.mxnet_names"),
     "lib.engine": ("lib",),
     **dict.fromkeys(METHODS, ("lib",)),

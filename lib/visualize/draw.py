@@ -7,7 +7,7 @@ pixels of the given image, inclusive corners. Nothing here changes its input: ev
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -43,12 +43,15 @@ def draw_detections(
     min_score: float = 0.0,
     ground_truth: np.ndarray | None = None,
     scale: float = 1.0,
+    colour_of: Callable[[int], tuple[int, int, int]] = class_colour,
+    width: int | None = None,
 ) -> np.ndarray:
     """`image` with the detections that score at least `min_score`, the surest on top, each with its name and score.
 
     image: (H, W, 3) uint8 BGR. detections: in pixels of `image`, on any device. class_names: of labels 1, 2, ...
     ground_truth: (n, 4) boxes in pixels of `image`, drawn dashed and white over the detections' lines, or None.
     scale: the returned image is (round(H * scale), round(W * scale), 3); lines and letters are as sharp as its pixels.
+    colour_of: label -> (B, G, R). width: of the boxes' lines in pixels of the returned image; None: by its size.
 
     Raises ValueError for an image of another kind, or a label that has no name.
     """
@@ -61,7 +64,7 @@ def draw_detections(
     boxes = _edges(shown.boxes.numpy(), factors)
     order = np.argsort(shown.scores.numpy(), kind="stable")
     for row in order:
-        _draw_box(canvas, boxes[row], class_colour(int(shown.labels[row])))
+        _draw_box(canvas, boxes[row], colour_of(int(shown.labels[row])), width or line_width(canvas))
     if ground_truth is not None:
         # Over the detections: where both agree, the colour still shows between the dashes.
         for box in _edges(ground_truth, factors):
@@ -69,7 +72,7 @@ def draw_detections(
     # Plates come after all the boxes: a line through a name makes it hard to read.
     for row in order:
         text = f"{labels[row]} {float(shown.scores[row]):.2f}"
-        _draw_plate(canvas, boxes[row], text, class_colour(int(shown.labels[row])))
+        _draw_plate(canvas, boxes[row], text, colour_of(int(shown.labels[row])))
     return canvas
 
 
@@ -121,9 +124,9 @@ def _fixed_point(box: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
     return (x1, y1), (x2, y2)
 
 
-def _draw_box(canvas: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> None:
+def _draw_box(canvas: np.ndarray, box: np.ndarray, colour: tuple[int, int, int], width: int) -> None:
     """An outline in `colour` with a thin dark rim, which keeps it visible on a background of the same colour."""
-    corners, width = _fixed_point(box), line_width(canvas)
+    corners = _fixed_point(box)
     cv2.rectangle(canvas, *corners, _BLACK, width + 2, cv2.LINE_AA, _SHIFT)
     cv2.rectangle(canvas, *corners, colour, width, cv2.LINE_AA, _SHIFT)
 

@@ -1,0 +1,44 @@
+"""Which class is taken for which: objects against detections at one score threshold, whatever their classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.evaluation.mean_ap import Pairs, overlap_thresholds
+from lib.evaluation.results_file import DetectionTable
+from lib.structures import GroundTruth
+
+
+def confusion_matrix(truth: GroundTruth, detections: DetectionTable) -> np.ndarray:
+    """(K + 1, K + 1) int64, row: class of the object, column: class of the detection, both from label 1.
+
+    By descending score every detection takes the object with the largest IoU among those that are still free and whose
+    threshold it reaches, whatever the classes. The last row counts detections that take none (there was only
+    background), the last column objects that none takes (missed); the last cell of both is 0.
+    detections: sorted by frame, above the score threshold that is wanted.
+    """
+    classes = len(truth.class_names)
+    matrix = np.zeros((classes + 1, classes + 1), np.int64)
+    taken = np.zeros(len(truth.labels), bool)
+    thresholds = overlap_thresholds(truth.boxes)
+    for pairs in Pairs.chunks(truth, detections):
+        matched = pairs.match(truth, detections, thresholds, any_class=True)
+        met = matched >= 0
+        taken[matched[met]] = True
+        rows = np.where(met, truth.labels[matched] - 1 if len(truth.labels) else 0, classes)
+        np.add.at(matrix, (rows, detections.labels[pairs.rows] - 1), 1)
+    np.add.at(matrix[:, classes], truth.labels[~taken] - 1, 1)
+    return matrix
+
+
+def top_confusions(matrix: np.ndarray, count: int) -> list[tuple[int, int, int, float]]:
+    """The up to `count` most frequent mistakes between two classes: (row, column, number, share of the row's objects).
+
+    Row and column count from 0. Background and missed objects do not enter; the share is of all objects of the row.
+    """
+    between = matrix[:-1, :-1].copy()
+    np.fill_diagonal(between, 0)
+    order = np.argsort(-between, axis=None, kind="stable")[:count]
+    objects = matrix.sum(axis=1)
+    pairs = [(int(i // len(between)), int(i % len(between))) for i in order]
+    return [(r, c, int(between[r, c]), float(between[r, c] / objects[r])) for r, c in pairs if between[r, c]]
