@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tools.parity.rows import Recording
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -20,6 +22,12 @@ def golden():
             return {key: file[key] for key in file.files}
 
     return load
+
+
+@pytest.fixture(scope="session")
+def recording(golden):
+    """A function that loads one recorded set by name for `tools.parity`, or skips the test as `golden` does."""
+    return lambda name: Recording(name, golden(name))
 
 
 @pytest.fixture(scope="session")

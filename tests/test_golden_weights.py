@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 
-from tests.golden_weights import golden_weight
+from tools.parity.golden_weights import golden_weight
 
 
 def test_rule_gives_the_recorded_weights(golden_dir):

@@ -25,7 +25,7 @@ def compare_every(recording: Recording, array: str, actual: Tensor, usual: int) 
     except RecordingError as error:
         recording.fail(array, str(error))
         return
-    note = "" if step == 1 else f"every {step}th channel"
+    note = "" if step == 1 else f"one channel in {step}"
     recording.compare(array, actual[:, ::step], FEATURES, note)
 
 

@@ -24,8 +24,8 @@ from tools.parity.detections import PIXELS, as_rows, not_suppressed
 from tools.parity.optimiser import compare_learning_rates, compare_sgd
 from tools.parity.rows import EXACT, Recording, Tolerance
 
-LAYERS = Tolerance(absolute=1e-5, relative=1e-5)
-_FLOAT64 = Tolerance(absolute=1e-9, relative=1e-12)
+LAYERS = Tolerance(absolute=1e-5, element=1e-5)
+_FLOAT64 = Tolerance(absolute=1e-9, element=1e-12)
 _ANCHORS = {9: ([0.5, 1, 2], [8, 16, 32]), 12: ([0.5, 1, 2, 3], [4, 8, 16])}  # how many -> ratios and scales
 _BOX_LOSS_ROIS = 128
 
@@ -93,6 +93,7 @@ def _deconvolution(recording: Recording, prefix: str) -> None:
     layer.load_state_dict({"weight": weight, "bias": bias})
     out = crop_to(layer(x), torch.empty(1, 1, *recording.input(f"{prefix}like_hw").tolist()))
     recording.compare(f"{prefix}out", out, LAYERS)
+    recording.compare(f"{prefix}like_hw", np.array(out.shape[2:]))
     _compare_gradients(recording, prefix, out, {"grad_x": x, "grad_w": layer.weight, "grad_b": layer.bias})
 
 

@@ -235,7 +235,7 @@ def _compare_rois(recording: Recording, image: _Image, scores: Tensor, deltas: T
             torch.from_numpy(recording[f"{image.prefix}{name}"]) for name in ("rpn_cls_prob", "rpn_bbox_pred_raw")
         )
         again = propose_from(image.detector, probabilities, raw, info)
-        recording.compare(array, again, _BOXES, "from the recorded RPN outputs: rounding flipped a choice")
+        recording.compare(array, again, _BOXES, "from the recorded RPN outputs, as the whole chain differs")
     else:
         _compare_with_candidates(recording, array, recorded, image.detector, deltas)
     return recorded, "with the recorded RoIs"
@@ -272,7 +272,7 @@ def _compare_with_candidates(
         distance = (boxes[number][:, None, 1:] - candidates[None]).abs().amax(dim=2).amin(dim=1).max()
         error = max(error, distance.item(), float((boxes[number][:, 0] != number).any()))
     largest = recorded.abs().max().item()
-    note = "rounding flipped a choice: each is one of the boxes to choose from; which ones was not compared"
+    note = "the whole chain differs: each is one of the boxes to choose from; the choice was not compared"
     recording.judge(array, error, error / largest, PIXELS, "abs", note)
 
 
@@ -288,4 +288,4 @@ def _compare_detections(recording: Recording, prefix: str, number: int, found: D
     again = _POSTPROCESS(RawDetections(boxes, probabilities))
     del recording.rows[before:]
     rows = as_rows(again.labels, again.boxes, again.scores)
-    compare_rows(recording, array, rows, "from the recorded boxes and probabilities: rounding flipped a choice")
+    compare_rows(recording, array, rows, "from the recorded boxes and probabilities, as the whole chain differs")

@@ -21,8 +21,7 @@ class RecordingError(InputError):
 class Tolerance:
     """How far two arrays may be apart: |a - b| <= absolute + relative * max|b|, for every element.
 
-    element: if not 0, the bound is |a - b| <= element * |b| instead, each element by itself; what is recorded as 0
-    must then be 0.
+    element: if not 0, the bound is |a - b| <= absolute + element * |b| instead, each element by itself.
     """
 
     absolute: float = 0.0
@@ -38,8 +37,8 @@ class Row:
     """The comparison of one recorded array.
 
     max_abs: the largest |a - b|, for texts the number of different ones. max_rel: it over the largest |b|, or the
-    largest |a - b| / |b| where `measure` is "rel". Both are None where there is nothing to subtract, as with other
-    shapes. tolerance: the bound on max_abs ("abs") or on max_rel ("rel"), as `measure` says.
+    largest of its elements (see `Tolerance.element`) where `measure` is "rel". Both are None where there is nothing to
+    subtract, as with other shapes. tolerance: the bound on max_abs ("abs") or on max_rel ("rel"), as `measure` says.
     """
 
     set: str
@@ -100,6 +99,10 @@ class Recording:
         """Arrays that say how the recording was made and are compared with nothing; they need not be there."""
         self._known.update(arrays)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All recorded arrays by name; none becomes known by this."""
+        return dict(self._arrays)
+
     def matching(self, pattern: str) -> list[re.Match]:
         """The names of arrays that match all of `pattern`, in order."""
         matches = (re.fullmatch(pattern, name) for name in sorted(self._arrays))
@@ -149,7 +152,8 @@ def compare(
         return _row(set_name, array, different, different / expected.size, 0.0, "abs", note)
     error, size = _errors(actual.astype(np.float64), expected.astype(np.float64))
     if tolerance.element:
-        each = np.divide(error, size, out=np.where(error > 0, np.inf, 0.0), where=size > 0)
+        floor = size + tolerance.absolute / tolerance.element
+        each = np.divide(error, floor, out=np.where(error > 0, np.inf, 0.0), where=floor > 0)
         return _row(set_name, array, error.max(), each.max(), tolerance.element, "rel", note)
     largest = size.max()
     relative = error.max() / largest if largest else error.max()

@@ -114,7 +114,7 @@ def _compare_proposals(
     recorded, rule = torch.from_numpy(recording["int_proposals"]), detector.train_proposals
     rois, note = detector.propose(scores, deltas, batch.im_info, rule), ""
     if rois.shape == recorded.shape and (rois - recorded).abs().max() > PIXELS:
-        note = "from the recorded RPN outputs: rounding flipped a choice"
+        note = "from the recorded RPN outputs, as the whole chain differs"
         scores, deltas = (torch.from_numpy(recording[f"int_{name}"]) for name in ("rpn_cls_score", "rpn_bbox_pred"))
         rois = detector.propose(scores, deltas, batch.im_info, rule)
     recording.compare("int_proposals", rois, Tolerance(absolute=PIXELS), note)
