@@ -46,7 +46,7 @@ _DEFAULTS: dict[str, Any] = {
         "ANCHOR_STDS": [0.1, 0.1, 0.4, 0.4],
         "NORMALIZE_RPN": True,
         "FIXED_PARAMS": ["gamma", "beta"],  # beginnings of the original parameter names that are not trained
-        "pretrained_model": "",  # a trained detector of any method, whose parts to begin from; what it lacks comes from:
+        "pretrained_model": "",  # a trained detector of any method, to begin from its parts; those it lacks come from:
         "pretrained": "",  # backbone weights to begin from
         "pretrained_epoch": 0,
         "pretrained_flow": "",  # FlowNet-S weights to begin from

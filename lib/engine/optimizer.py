@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -49,19 +49,6 @@ class MXNetSGD(torch.optim.Optimizer):
         return loss
 
 
-def fix_parameters(model: nn.Module, prefixes: Sequence[str], original_name: NamingFunction) -> list[str]:
-    """Stop the training of every parameter whose ORIGINAL name starts with one of `prefixes`; returns their names.
-
-    It is `startswith`, as in the originals: "gamma" therefore matches nothing ("bn2a_branch1_gamma" does not start so).
-    """
-    fixed = []
-    for name, parameter in model.named_parameters():
-        if (original_name(name) or "").startswith(tuple(prefixes)):
-            parameter.requires_grad_(False)
-            fixed.append(name)
-    return fixed
-
-
 def parameter_groups(
     model: nn.Module, weight_decay: float, original_name: NamingFunction, lr_mult: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
@@ -90,8 +77,7 @@ def parameter_groups(
 def build_optimizer(
     model: nn.Module, cfg: Config, original_name: NamingFunction, lr_mult: Mapping[str, float] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser that `cfg.TRAIN` asks for, over the parameters that network.FIXED_PARAMS leaves to train."""
-    fix_parameters(model, cfg.network.FIXED_PARAMS, original_name)
+    """The optimiser that `cfg.TRAIN` asks for, over the parameters of `model` that have a gradient."""
     groups = parameter_groups(model, cfg.TRAIN.wd, original_name, lr_mult)
     if cfg.TRAIN.OPTIMIZER == "adamw":
         return torch.optim.AdamW(groups, lr=cfg.TRAIN.lr, foreach=True)

@@ -48,7 +48,7 @@ def train(
     order for the same epoch. A batch has `len` and `.to(device)`.
     num_samples: training samples of an epoch, flipped copies included. One update sums the gradients of as many
     batches as `cfg.gpus` names GPUs, as the originals' GPUs did; a tail that does not fill an update is not used.
-    original_name: parameter name -> the originals' name, on which weight decay, FIXED_PARAMS and `lr_mult` go.
+    original_name: parameter name -> the originals' name, on which weight decay and `lr_mult` go.
     after_epoch(epochs done) -> scalars to log, a held-out accuracy for example. resume_hint: what an interrupted
     user is told to add to the command.
 

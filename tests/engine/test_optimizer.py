@@ -9,7 +9,6 @@ from lib.config import load_config
 from lib.engine.optimizer import (
     MXNetSGD,
     build_optimizer,
-    fix_parameters,
     load_optimizer_state,
     parameter_groups,
     set_learning_rate,
@@ -91,10 +90,9 @@ def test_no_gradient_is_gradient_zero():
     np.testing.assert_allclose(model.b_weight.detach(), 1 - 0.5 * 0.1)
 
 
-def test_fixed_parameters_are_matched_at_the_beginning_of_the_original_name():
-    model = Flat(conv1_weight=np.ones(1), res3a_conv1_weight=np.ones(1), bn_conv1_gamma=np.ones(1), gamma_x=np.ones(1))
-    assert fix_parameters(model, ["conv1", "gamma"], same) == ["conv1_weight", "gamma_x"]
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["res3a_conv1_weight", "bn_conv1_gamma"]
+def test_fixed_parameters_are_in_no_group():
+    model = Flat(conv1_weight=np.ones(1), res3a_conv1_weight=np.ones(1), bn_conv1_gamma=np.ones(1))
+    model.conv1_weight.requires_grad_(False)
     trained = [name for group in parameter_groups(model, 0.1, same) for name, _ in group["params"]]
     assert sorted(trained) == ["bn_conv1_gamma", "res3a_conv1_weight"]
 
@@ -122,7 +120,8 @@ def test_settings_out_of_range(lr, momentum, decay):
 
 def test_adamw_obeys_the_same_rules():
     model = Flat(a_weight=np.ones(2), a_bias=np.ones(2), still_weight=np.ones(2), conv1_weight=np.ones(2))
-    cfg = load_config(None, ["TRAIN.OPTIMIZER=adamw", "TRAIN.lr=0.1", "TRAIN.wd=0.5", "network.FIXED_PARAMS=[conv1]"])
+    model.conv1_weight.requires_grad_(False)
+    cfg = load_config(None, ["TRAIN.OPTIMIZER=adamw", "TRAIN.lr=0.1", "TRAIN.wd=0.5"])
     optimizer = build_optimizer(model, cfg, same, {"still_weight": 0.0})
     set_learning_rate(optimizer, 0.1)
     for parameter in model.parameters():
@@ -137,9 +136,7 @@ def test_adamw_obeys_the_same_rules():
 def test_state_comes_back_and_the_settings_stay(kind):
     def make(wd):
         model = Flat(a_weight=np.arange(3.0), a_bias=np.ones(2))
-        cfg = load_config(
-            None, [f"TRAIN.OPTIMIZER={kind}", "TRAIN.lr=0.1", f"TRAIN.wd={wd}", "network.FIXED_PARAMS=[]"]
-        )
+        cfg = load_config(None, [f"TRAIN.OPTIMIZER={kind}", "TRAIN.lr=0.1", f"TRAIN.wd={wd}"])
         return model, build_optimizer(model, cfg, same)
 
     def step(model, optimizer):
@@ -164,7 +161,7 @@ def test_state_comes_back_and_the_settings_stay(kind):
 def test_state_of_other_parameters_or_another_rule_is_refused():
     def make(kind="sgd", **values):
         model = Flat(**values)
-        cfg = load_config(None, [f"TRAIN.OPTIMIZER={kind}", "TRAIN.lr=0.1", "network.FIXED_PARAMS=[]"])
+        cfg = load_config(None, [f"TRAIN.OPTIMIZER={kind}", "TRAIN.lr=0.1"])
         optimizer = build_optimizer(model, cfg, same)
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
