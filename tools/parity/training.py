@@ -22,6 +22,7 @@ from tools.parity.golden_weights import GoldenNetwork, network_input
 from tools.parity.gradients import compare_gradients
 from tools.parity.rows import EXACT, Recording, RecordingError, Tolerance
 
+_INPUTS = (["data"], ["data", "data_ref"], ["data", "data_aft", "data_bef"])  # of R-FCN, DFF, FGFA
 LOSSES = Tolerance(element=1e-5)
 _TARGETS = Tolerance(absolute=1e-5)
 
@@ -46,7 +47,7 @@ def training_features(model: nn.Module, batch: TrainingBatch) -> Tensor:
 def recorded_batch(recording: Recording) -> TrainingBatch:
     """The recorded training sample: its current frame, then its references, which eq_flag 1 makes the same frame."""
     names = recording.input("input_order").tolist()
-    if "data" not in names or len(names) != len(recording.input("frames")):
+    if sorted(names) not in _INPUTS or len(names) != len(recording.input("frames")):
         raise RecordingError(f"{recording.name}: input_order {names} does not name the frames")
     current = names.index("data")
     references = [i for i in range(len(names)) if i != current]
