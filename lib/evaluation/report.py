@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import math
@@ -20,6 +22,7 @@ from lib.evaluation.subset import detections_of_frames, objects_of_frames, truth
 
 if TYPE_CHECKING:
     from lib.config import Config
+    from lib.evaluation.coco_ap import CocoAP
     from lib.structures import GroundTruth
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ class Evaluation:
 
     motion: of the objects; None where it is not known, and then only all objects have an AP. motion_source: where it
     comes from, in words. frames_found: number of frames with at least one detection. part: what share of the image set
-    all this is about; None: the whole of it.
+    all this is about; None: the whole of it. coco: COCO's AP, where it was asked for.
     """
 
     class_names: list[str]
@@ -63,6 +66,7 @@ class Evaluation:
     frames_found: int
     detections: int
     part: Part | None = None
+    coco: CocoAP | None = None
 
     def to_json(self) -> dict:
         """`ap`, `mean_ap` and `motion` as the README describes them, with null for what has no ground truth."""
@@ -85,20 +89,44 @@ class Evaluation:
             "frames_with_detections": self.frames_found,
             "detections": self.detections,
             "part": asdict(self.part) if self.part else None,
+            "coco": self.coco
+            and {
+                "ap50": _numbers(self.coco.ap50),
+                "mean_ap50": _number(self.coco.mean_ap50),
+                "ap": _numbers(self.coco.ap),
+                "mean_ap": _number(self.coco.mean_ap),
+            },
             "motion_iou": self.motion_source,
             "results": self.files,
         }
 
+    def columns(self) -> list[tuple[str, np.ndarray, float]]:
+        """Name, APs (K,) and their mean of each kind of AP."""
+        columns = [(r.range.name, r.ap, r.mean_ap) for r in self.results]
+        if self.coco:
+            columns += [("COCO .5", self.coco.ap50, self.coco.mean_ap50), ("COCO", self.coco.ap, self.coco.mean_ap)]
+        return columns
+
     def table(self) -> str:
         """AP in per cent, per class and range, and what was evaluated. A dash: no such object."""
-        width = max(5, *map(len, self.class_names))
-        rows = [f"{'AP (%)':<{width}} {'objects':>8}" + "".join(f" {r.range.name:>7}" for r in self.results)]
+        width, columns = max(5, *map(len, self.class_names)), self.columns()
+        rows = [f"{'AP (%)':<{width}} {'objects':>8}" + "".join(f" {name:>7}" for name, _, _ in columns)]
         for k, name in enumerate(self.class_names):
-            aps = "".join(f" {_per_cent(r.ap[k]):>7}" for r in self.results)
+            aps = "".join(f" {_per_cent(ap[k]):>7}" for _, ap, _ in columns)
             rows.append(f"{name:<{width}} {self.results[0].objects[k]:>8}{aps}")
-        means = "".join(f" {_per_cent(r.mean_ap):>7}" for r in self.results)
+        means = "".join(f" {_per_cent(mean):>7}" for _, _, mean in columns)
         rows.append(f"{'mean':<{width}} {self.results[0].objects.sum():>8}{means}")
         return "\n".join([*rows, *self._account()])
+
+    def to_csv(self) -> str:
+        """AP from 0 to 1 per class and range as comma-separated values, the mean last; empty: no such object."""
+        text = io.StringIO()
+        rows, columns = csv.writer(text, lineterminator="\n"), self.columns()
+        rows.writerow(["class", "objects", *(name for name, _, _ in columns)])
+        for k, name in enumerate(self.class_names):
+            rows.writerow([name, self.results[0].objects[k], *(_exact(ap[k]) for _, ap, _ in columns)])
+        rows.writerow(["mean", self.results[0].objects.sum(), *(_exact(mean) for _, _, mean in columns)])
+        return text.getvalue()
 
     def _account(self) -> list[str]:
         lines = [f"{self.detections} detections in {self.frames_found} of {self.frames} frames"]
@@ -118,12 +146,14 @@ def evaluate(
     detailed: bool = True,
     chosen: np.ndarray | None = None,
     read: Callable[[Sequence[str | os.PathLike], int, int], DetectionTable] = read_results,
+    coco: bool = False,
 ) -> Evaluation:
     """Evaluate results files, the parts of one run, against `truth`.
 
     motion_file: motion IoU of the objects in the originals' .mat form; "": computed from the track ids.
     detailed: also AP of fast, medium and slow objects. chosen: (F,) bool, the frames to evaluate, and no other; None:
-    all. read: how to read `files`, given the numbers of frames and classes. Raises ResultsError and MotionError.
+    all. read: how to read `files`, given the numbers of frames and classes. coco: also COCO's AP.
+    Raises ResultsError and MotionError.
     """
     # Before the results, which take longer to read: a wrong file shows at once
     motion, source = find_motion(truth, motion_file, chosen) if detailed else (None, "not asked for")
@@ -147,7 +177,14 @@ def evaluate(
         frames_found=int(np.count_nonzero(np.bincount(table.frames, minlength=truth.num_frames))),
         detections=len(table),
         part=part,
+        coco=_coco_ap(truth, table) if coco else None,
     )
+
+
+def _coco_ap(truth: GroundTruth, table: DetectionTable) -> CocoAP:
+    from lib.evaluation.coco_ap import coco_ap  # pycocotools imports matplotlib, which takes its time
+
+    return coco_ap(truth, table)
 
 
 def find_motion(
@@ -186,11 +223,16 @@ def evaluate_results(truth: GroundTruth, folder: str | os.PathLike, cfg: Config)
 
 def write_json(path: str | os.PathLike, content: dict) -> None:
     """Write `content` to `path` in one step. The folder is made."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path` in one step. The folder is made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -202,6 +244,10 @@ def _number(value: float) -> float | None:
 
 def _numbers(values: np.ndarray) -> list[float | None]:
     return [_number(value) for value in values.tolist()]
+
+
+def _exact(value: float) -> str:
+    return "" if math.isnan(value) else repr(float(value))
 
 
 def _per_cent(value: float) -> str:

@@ -1,0 +1,71 @@
+"""Write the ground truth of an image set, and results, as COCO-VID JSON for other programs.
+
+Example: python tools/export_coco.py --dataset-path data/ILSVRC2015 --out output/coco
+Example: python tools/export_coco.py --dataset-path data/ILSVRC2015 --results detections.txt --out output/coco
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from lib.data.classes import load_classes
+from lib.data.imagenet_vid import ImageNetVID
+from lib.errors import InputError
+from lib.evaluation.coco_files import write_coco_results, write_coco_truth
+from lib.evaluation.results_file import find_results, read_blocks
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset-path", required=True, metavar="DIR", help="folder with Annotations and ImageSets")
+    parser.add_argument("--image-set", default="VID_val_videos", metavar="NAME", help="default: %(default)s")
+    parser.add_argument(
+        "--results", nargs="+", default=[], metavar="FILE", help="lines 'frame_id class score x1 y1 x2 y2'"
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="folder for ground_truth.json and detections.json"
+    )
+    parser.add_argument(
+        "--classes", default="", metavar="FILE", help="default: DIR/classes.txt, or else ImageNet VID's 30 classes"
+    )
+    parser.add_argument(
+        "--cache", default="data/cache", metavar="DIR", help="for the index of the annotations; default: %(default)s"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write what `arguments` ask for. Raises InputError."""
+    args = parse_arguments(arguments)
+    results = [find_results(file) for file in args.results]
+    classes = load_classes(args.classes, args.dataset_path)
+    dataset = ImageNetVID(args.dataset_path, args.image_set, classes, args.cache)
+    truth, index = dataset.ground_truth(), dataset.index
+    top = os.path.join(args.dataset_path, "Data", dataset.image_set.kind)
+    files = [Path(os.path.relpath(path, top)).as_posix() for path in dataset.frames()]
+    sizes = np.stack((index.widths, index.heights), axis=1)
+    write_coco_truth(args.out / "ground_truth.json", truth, [video.name for video in dataset.videos()], files, sizes)
+    print(f"{args.out / 'ground_truth.json'}: {truth.num_frames} images, {len(truth.labels)} annotations")
+    if results:
+        blocks = (block for file in results for block in read_blocks(file, truth.num_frames, len(truth.class_names)))
+        write_coco_results(args.out / "detections.json", blocks)
+        print(f"{args.out / 'detections.json'}: written")
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
