@@ -14,7 +14,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -45,6 +46,18 @@ def check(folder: Path) -> list[Row]:
     return rows
 
 
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Keep quiet of what the data sets of the recordings lack: it is no news."""
+    logger = logging.getLogger("lib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """The JSON file, in one step. Raises InputError where it cannot be written."""
     part = path.with_name(f"{path.name}.part")
@@ -58,9 +71,9 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare as `argv` says, the command line where None; returns the exit status."""
     args = parse_arguments(argv)
-    logging.getLogger("lib").setLevel(logging.ERROR)  # what a data set of the recordings lacks is no news
     try:
-        rows = check(args.golden)
+        with no_warnings():
+            rows = check(args.golden)
         print(table(rows, args.verbose))
         if args.json:
             write_rows(args.json, rows)

@@ -6,6 +6,7 @@ The networks are compared by tests/{rfcn,dff,fgfa}/test_recorded_model.py, which
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -185,7 +186,9 @@ def test_a_damaged_file_is_one_failing_row(tmp_path, content):
 def test_nothing_found_is_a_failure(tmp_path, capsys):
     folder = tmp_path / "golden"
     folder.mkdir()
+    level = logging.getLogger("lib").level
     assert run(folder) == (1, [])
+    assert logging.getLogger("lib").level == level
     assert "holds no recorded set" in capsys.readouterr().err
 
 
