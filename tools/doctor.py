@@ -99,7 +99,7 @@ def check_torch() -> Iterator[Finding]:
 
 def check_extension() -> Iterator[Finding]:
     try:
-        for name in ("lib.ops", "lib.evaluation.seq_nms"):
+        for name in ("lib.ops", "lib.evaluation.seq_nms", "lib.evaluation.mean_ap"):
             importlib.import_module(name)
     except ImportError as error:
         yield Finding("fault", "extension", f"cannot be imported: {str(error).splitlines()[0]}", BUILD)

@@ -95,6 +95,26 @@ def test_reads_every_number_as_python_does(tmp_path, monkeypatch, block):
     np.testing.assert_array_equal(table.boxes, expected[:, 3:])
 
 
+@pytest.mark.parametrize("digits", range(1, 21))
+def test_a_number_of_any_length_is_the_double_nearest_to_it(tmp_path, digits):
+    """Up to 15 digits are read by the compiled loop, more by Python."""
+    rng = np.random.RandomState(digits)
+    numbers = []
+    for _ in range(300):
+        text = "".join(map(str, rng.randint(0, 10, digits)))
+        point = rng.randint(1, digits + 1)
+        numbers.append(f"{'-' * rng.randint(2)}{text[:point]}{'.' * (point < digits)}{text[point:]}")
+    (tmp_path / "detections.txt").write_text("".join(f"1 1 0.5 0 {x} 9 9\n" for x in numbers))
+    table = read_results(tmp_path / "detections.txt", 1, 1)
+    np.testing.assert_array_equal(table.boxes[:, 1], [float(x) for x in numbers])
+
+
+def test_raw_results_have_more_decimals(tmp_path):
+    with ResultsWriter(tmp_path / "raw.txt", decimals=module.RAW_DECIMALS) as writer:
+        writer.add(3, found((30, 0.1234567, 1.23456, 2.5, -3.126, 400)))
+    assert (tmp_path / "raw.txt").read_text() == "3 30 0.12345670 1.2346 2.5000 -3.1260 400.0000\n"
+
+
 def test_reads_other_forms_of_the_same_numbers(tmp_path):
     path = tmp_path / "detections.txt"
     path.write_bytes(b"\r\n  1\t1 5e-1 0 0 9 9\r\n\n2 2 +.25 -1. 0 9.125 9 \n")
