@@ -4,6 +4,7 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,6 +60,7 @@ VIDEO_METHODS = {
 def test_video_methods_train_test_and_show(method, dataset, tmp_path):
     cfg = Path(__file__).resolve().parents[1] / VIDEO_METHODS[method]
     common = ["--cfg", str(cfg), *overrides(dataset, tmp_path), "TRAIN.BATCH_IMAGES=2", "TEST.KEY_FRAME_INTERVAL=3"]
+    common.append("network.pretrained_model=")
     importlib.import_module(f"experiments.{method}.{method}_end2end_train_test").main(common)
     run = tmp_path / cfg.stem
     evaluation = json.loads((run / "VID_val_videos" / "evaluation.json").read_text())
@@ -68,8 +70,18 @@ def test_video_methods_train_test_and_show(method, dataset, tmp_path):
     assert timing["frames"] == 2 * 6
     assert timing["ms_per_frame"] > 0
     importlib.import_module(f"{method}.test").main([*common, "TEST.SEQ_NMS=true"])
-    rescored = json.loads((run / "VID_val_videos" / "evaluation.json").read_text())
+    rescored = json.loads((run / "VID_val_videos_seq_nms" / "evaluation.json").read_text())
     assert 0 < rescored["detections"] != evaluation["detections"]
+    importlib.import_module(f"{method}.test").main([*common, "--raw"])
+    raw = run / "VID_val_videos" / "raw_detections.txt"
+    out = tmp_path / "rescored.txt"
+    data = ["--dataset-path", str(dataset), "--cache", str(tmp_path / "cache"), "--results", str(raw)]
+    evaluate([*data, "--seq-nms", "--save-results", str(out)])
+    # Boxes that are rounded before Seq-NMS and after it may differ in the last digit
+    wanted = np.loadtxt(run / "VID_val_videos_seq_nms" / "detections.txt")
+    np.testing.assert_allclose(np.loadtxt(out), wanted, rtol=0, atol=0.0101)
+    importlib.import_module(f"{method}.test").main([*common, "--flow", "true"])
+    assert json.loads((run / "VID_val_videos_true_flow" / "evaluation.json").read_text())["frames"] == 2 * 6
     clip = dataset / "Data/VID/val/syn_val_00000000"
     found = []
     for name in ("demo", "demo_batch"):

@@ -30,13 +30,14 @@ from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_weights
 from lib.engine.train import train
 from lib.errors import InputError
 from lib.evaluation.report import evaluate_results, write_json
-from lib.evaluation.results_file import ResultsWriter
+from lib.evaluation.results_file import DECIMALS, RAW_DECIMALS, ResultsWriter
 from lib.evaluation.seq_nms import SeqNMS, SeqNMSWriter
 from lib.models.build import build_postprocess
 from lib.models.mxnet_names import mxnet_name
 from lib.structures import Frame
 
 _LOGGER = logging.getLogger(__name__)
+RAW_RESULTS = "raw_detections.txt"  # of a test that leaves NMS and Seq-NMS for later
 TIMING = "timing.json"  # beside the results: how fast the frames of the last test went
 
 
@@ -136,6 +137,12 @@ def add_weights_argument(parser: argparse.ArgumentParser) -> None:
 def add_test_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_argument(parser)
     parser.add_argument(
+        "--raw",
+        action="store_true",
+        help=f"save every box over the threshold, before NMS, to {RAW_RESULTS}, for tools/evaluate.py --seq-nms, "
+        "and do not evaluate",
+    )
+    parser.add_argument(
         "--flow",
         choices=KINDS,
         default="learned",
@@ -188,7 +195,10 @@ def load_trained(run: Run, method: Method, weights: str | None, random_weights: 
 
 
 def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
-    """Detect over the test set, save the results, evaluate them, print the table; returns what the JSON holds."""
+    """Detect over the test set, save the results, evaluate them, print the table; returns what the JSON holds.
+
+    With `--raw` the results are only saved, and what is returned is empty.
+    """
     cfg, folder = run.cfg, run.test_folder
     with open_log(folder / "test.log"):
         model = load_trained(run, method, arguments.weights)
@@ -208,15 +218,18 @@ def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
             begin_video(video.name)
             return video.frames(preprocessing)
 
-        with ResultsWriter(folder / "detections.txt", _fingerprint(model, cfg, len(videos))) as results:
+        raw = arguments.raw
+        path, decimals = (folder / RAW_RESULTS, RAW_DECIMALS) if raw else (folder / "detections.txt", DECIMALS)
+        with ResultsWriter(path, _fingerprint(model, cfg, len(videos)), decimals) as results:
             done = results.done
             if done:
                 _LOGGER.info("going on after %d of %d videos that an interrupted test has done", done, len(videos))
             postprocess = build_postprocess(cfg, method.score_threshold)
             add, end_video = results.add, lambda: None
-            if cfg.TEST.SEQ_NMS:  # it wants all boxes, and does the NMS itself
-                rescored = SeqNMSWriter(results, SeqNMS(nms=cfg.TEST.NMS))
+            if cfg.TEST.SEQ_NMS or raw:  # Seq-NMS wants all boxes, and does the NMS itself
                 postprocess = replace(postprocess, nms_threshold=None, max_per_image=None)
+            if cfg.TEST.SEQ_NMS and not raw:
+                rescored = SeqNMSWriter(results, SeqNMS(nms=cfg.TEST.NMS))
                 add, end_video = rescored.add, rescored.end_video
             timing = detect_videos(
                 model,
@@ -228,7 +241,9 @@ def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
                 end_video,
                 lambda more: results.checkpoint(done + more),
             )
-        _LOGGER.info("%s: %s", folder / "detections.txt", timing.summary())
+        _LOGGER.info("%s: %s", path, timing.summary())
+        if raw:
+            return {}
         write_json(folder / TIMING, timing.to_json())
         return evaluate_results(truth, folder, cfg)
 
