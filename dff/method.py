@@ -7,7 +7,7 @@ from functools import partial
 from dff.model import build_dff, key_frame_interval
 from lib.config import Config
 from lib.data.sampling import ChooseReferences, one_reference, training_offsets
-from lib.engine.commands import Method
+from lib.engine.run import Method
 
 
 def references(cfg: Config) -> ChooseReferences:

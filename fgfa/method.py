@@ -7,7 +7,7 @@ from functools import partial
 from fgfa.model import build_fgfa, reach
 from lib.config import Config
 from lib.data.sampling import ChooseReferences, training_offsets, two_references
-from lib.engine.commands import Method
+from lib.engine.run import Method
 
 
 def references(cfg: Config) -> ChooseReferences:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib.data.sampling import no_references
-from lib.engine.commands import Method
+from lib.engine.run import Method
 from rfcn.model import build_rfcn
 
 METHOD = Method(build=build_rfcn, references=lambda cfg: no_references)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.engine.commands import TIMING
+from lib.engine.testing import TIMING
 from lib.errors import InputError
 from lib.evaluation.report import write_json
 
