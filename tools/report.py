@@ -25,13 +25,15 @@ from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
 from lib.errors import InputError
 from lib.evaluation.report import Part, find_motion
-from lib.evaluation.results_file import ResultsError, Unfinished, find_results, read_results
+from lib.evaluation.results_file import ResultsError, Unfinished, find_results
 from lib.evaluation.subset import choose_videos, detections_of_frames, truth_of_frames
 from lib.report.analysis import Analysis, analyse, size_ranges
+from lib.report.clips import Clip
 from lib.report.page import SECTIONS, ReportError, make_page
 from lib.report.pictures import write_file
 from lib.report.provenance import find_provenance
 from lib.report.sections import Subject
+from tools.evaluate import Source
 
 _RESULTS = "detections.txt"  # of a test, in its folder
 
@@ -41,7 +43,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("results", nargs="+", metavar="RESULTS", help="results file or folder, one for each run")
     parser.add_argument("-o", "--out", default="report.html", metavar="FILE", help="default: %(default)s")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs; default: what their paths differ in")
-    parser.add_argument("--dataset-path", required=True, metavar="DIR", help="folder with Annotations and ImageSets")
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--dataset-path", metavar="DIR", help="folder with Annotations and ImageSets")
+    data.add_argument("--ground-truth", metavar="FILE", help="COCO-VID JSON in place of it; there are no pictures then")
     parser.add_argument("--image-set", default="VID_val_videos", metavar="NAME", help="default: %(default)s")
     parser.add_argument(
         "--videos", default="", metavar="WHICH", help="only the first N videos, or names: a,b; default: all"
@@ -89,15 +93,24 @@ def frames_to_compare(
     return wanted[frame_videos]
 
 
+def clips_of(args: argparse.Namespace, source: Source) -> list[Clip]:
+    """The videos of the data set with the files of their frames; COCO-VID JSON does not say where those are."""
+    if args.ground_truth:
+        lengths = np.bincount(source.truth.videos, minlength=len(source.videos)).tolist()
+        return [Clip(name, [""] * length) for name, length in zip(source.videos, lengths, strict=True)]
+    classes = load_classes(args.classes, args.dataset_path)
+    videos = ImageNetVID(args.dataset_path, args.image_set, classes, args.cache).videos()
+    return [Clip(video.name, [video.frame_path(i) for i in range(video.length)]) for video in videos]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the report that `arguments` ask for, the command line where None. Raises InputError."""
     args = parse_arguments(arguments)
     paths = [Path(name, _RESULTS) if Path(name).is_dir() else Path(name) for name in args.results]
     results = [find_results(path) for path in paths]
-    classes = load_classes(args.classes, args.dataset_path)
-    dataset = ImageNetVID(args.dataset_path, args.image_set, classes, args.cache)
-    videos, whole = dataset.videos(), dataset.ground_truth()
-    chosen = frames_to_compare(results, args.videos, [video.name for video in videos], whole.videos)
+    source = Source.of(args)
+    whole = source.truth
+    chosen = frames_to_compare(results, args.videos, source.videos, whole.videos)
     motion, motion_source = find_motion(whole, args.motion_iou, chosen)
     truth = whole if chosen.all() else truth_of_frames(whole, chosen)
     sizes, size_words = size_ranges(truth)
@@ -106,14 +119,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tqdm(total=len(results) + len(SECTIONS), unit="part") as bar:
         for path, found, name in zip(paths, results, args.names or run_names(paths), strict=True):
             bar.set_description(name)
-            table = read_results(found, whole.num_frames, len(whole.class_names))
+            table = source.read([found], whole.num_frames, len(whole.class_names))
             table = table if chosen.all() else detections_of_frames(table.sorted_by_frame(), chosen)
             done = float((whole.videos < found.done).mean()) if isinstance(found, Unfinished) else 1.0
             provenance = find_provenance(path)
             runs.append(analyse(name, os.fspath(found), provenance, truth, table, motion, sizes, done))
             bar.update()
         part = "" if chosen.all() else f"Only a part of the image set: {Part.of(whole, chosen)}."
-        subject = Subject(truth, videos, f"{args.image_set} of {args.dataset_path}", motion_source, size_words, part)
+        where = args.ground_truth or f"{args.image_set} of {args.dataset_path}"
+        subject = Subject(truth, clips_of(args, source), where, motion_source, size_words, part)
 
         def begun(section: str) -> None:
             bar.set_description(section)

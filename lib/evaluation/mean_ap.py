@@ -5,8 +5,7 @@ the originals with stable sorting, and of the official development kit.
 
 Matching does not depend on the range: a detection takes its object first, and is then ignored if that object lies
 outside the range. So it is done once, and every range only weighs the detections anew. The loop over frames is compiled
-from `_weighing.pyx`; `mean_ap_reference.py` is the same written plainly. `Pairs` serves those who want to know more of
-the detections than what they count.
+from `_weighing.pyx`; `mean_ap_reference.py` is the same written plainly.
 """
 
 from __future__ import annotations
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _weighing = load_compiled("_weighing", __name__)
 
 _FILTER_ARRAYS = (("moves", np.bool_), ("inside", np.bool_), ("undecided", np.float64))  # of `_Filter`
-_CHUNK = 400_000  # detections looked at together; bounds the memory of the pairs of detections and objects
 
 
 @dataclass(frozen=True)
@@ -188,107 +186,6 @@ def _weigh(truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Fi
 def _arrays(*pairs: tuple[np.ndarray, type]) -> list[np.ndarray]:
     """Each array in one piece and of its type, as compiled loops want it."""
     return [np.ascontiguousarray(array, kind) for array, kind in pairs]
-
-
-def _chunks(frames: np.ndarray) -> Iterator[slice]:
-    """Row ranges of about `_CHUNK` detections that cut between frames; `frames` ascends."""
-    start = 0
-    while start < len(frames):
-        end = len(frames)
-        if start + _CHUNK < end:
-            # The first row of the frame that the cut falls into, or of the next where that frame fills the chunk
-            end = int(np.searchsorted(frames, frames[start + _CHUNK]))
-            if end <= start:
-                end = int(np.searchsorted(frames, frames[start], side="right"))
-        yield slice(start, end)
-        start = end
-
-
-class Pairs:
-    """Every detection of `rows` (whole frames) with every object of its frame, whatever their classes.
-
-    detection: (P,) counted from the first row, ascending. object: (P,). iou: (P,) float64.
-    """
-
-    @staticmethod
-    def chunks(truth: GroundTruth, detections: DetectionTable) -> Iterator[Pairs]:
-        """All pairs of `detections`, which are sorted by frame, in parts that bound the memory."""
-        return (Pairs(truth, detections, rows) for rows in _chunks(detections.frames))
-
-    def __init__(self, truth: GroundTruth, detections: DetectionTable, rows: slice) -> None:
-        self.rows = rows
-        frames = detections.frames[rows]
-        first, self._counts = truth.offsets[frames], truth.offsets[frames + 1] - truth.offsets[frames]
-        self.detection = np.repeat(np.arange(len(frames)), self._counts)
-        self._starts = np.cumsum(self._counts) - self._counts
-        self.object = np.arange(len(self.detection)) - np.repeat(self._starts - first, self._counts)
-        self.iou = paired_iou(detections.boxes[rows][self.detection], truth.boxes[self.object])
-
-    def largest(self, wanted: np.ndarray) -> np.ndarray:
-        """(rows,): each detection's largest IoU with the objects that `wanted` (G,) names; -1 where it has none."""
-        return self._largest(np.where(wanted[self.object], self.iou, -1.0))
-
-    def _largest(self, values: np.ndarray) -> np.ndarray:
-        """(P,) -> (rows,): the largest value of each detection's pairs; -1 where it has none."""
-        largest = np.full(len(self._counts), -1.0)
-        some = self._counts > 0
-        if some.any():
-            largest[some] = np.maximum.reduceat(values, self._starts[some])
-        return largest
-
-    def nearest(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(rows,) the largest IoU of each detection in the pairs that `wanted` (P,) names, and (rows,) int64 that
-        object, of equal ones the first; both -1 where it has no such pair."""
-        values = np.where(wanted, self.iou, -1.0)
-        largest = self._largest(values)
-        nearest = np.full(len(largest), -1)
-        best = np.flatnonzero(wanted & (values == largest[self.detection]))
-        best = best[np.diff(self.detection[best], prepend=-1) != 0]
-        nearest[self.detection[best]] = self.object[best]
-        return largest, nearest
-
-    def match(
-        self, truth: GroundTruth, detections: DetectionTable, thresholds: np.ndarray, any_class: bool = False
-    ) -> np.ndarray:
-        """(rows,) int64: the object that each detection finds, -1 for none.
-
-        By descending score every detection takes the object of its class (or of `any_class`) with the largest IoU among
-        those that are still free and whose threshold it reaches; of equal IoUs the first.
-        """
-        labels, scores = detections.labels[self.rows], detections.scores[self.rows]
-        fits = self.iou >= thresholds[self.object]
-        if not any_class:
-            fits &= labels[self.detection] == truth.labels[self.object]
-        detection, object_, iou = self.detection[fits], self.object[fits], self.iou[fits]
-        matched = np.full(len(labels), -1)
-        if not len(detection):
-            return matched
-        order = np.lexsort((object_, -iou, detection, -scores[detection]))
-        detection, object_ = detection[order], object_[order]
-        turn = np.cumsum(np.diff(detection, prepend=detection[0]) != 0)  # (pairs,) place in the order of choosing
-        chosen = _choose(turn, object_)
-        matched[detection[chosen]] = object_[chosen]
-        return matched
-
-
-def _choose(turn: np.ndarray, object_: np.ndarray) -> np.ndarray:
-    """Which pairs come about when each in its turn takes its best free object: (m,) indices of pairs.
-
-    turn: (pairs,) ascending; within one turn the pairs are in order of preference. Instead of turn by turn, all ask at
-    once for the best object still open to them, and an object turns away all whose turn is later than the earliest
-    that asked. Every round leaves the outcome of taking turns possible, and the last has no two asking for the same;
-    so the outcome is the same (deferred acceptance, Gale and Shapley 1962), in as many rounds as a frame has objects.
-    """
-    pair = np.arange(len(turn))
-    earliest = np.full(object_.max() + 1, len(turn))
-    while True:
-        asking = np.flatnonzero(np.diff(turn[pair], prepend=-1))
-        asking = pair[asking]
-        np.minimum.at(earliest, object_[asking], turn[asking])
-        open_ = turn[pair] <= earliest[object_[pair]]
-        if open_.all():
-            return asking
-        pair = pair[open_]
 
 
 def paired_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import torch
 
-from lib.data.imagenet_vid import Video
 from lib.data.transforms import ImageError, read_image
 from lib.report.analysis import Analysis
 from lib.report.errors import CORRECT, KINDS
@@ -23,6 +22,14 @@ _LINE = 2  # pixels of a box: its colour is to be seen
 _MOST_RUNS = 4  # with a row of pictures
 _CORRECT, _FALSE = (110, 205, 70), (70, 80, 245)  # BGR: green and red
 _JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video of the image set. images: the files of its frames, in order; "" for those that are not known."""
+
+    name: str
+    images: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,19 +77,17 @@ def choose_clips(runs: Sequence[Analysis], count: int = 3) -> list[Choice]:
     return [choice for choice in choices if choice.videos]
 
 
-def clip_sheet(
-    video: Video, runs: Sequence[Analysis], truth: GroundTruth, first_frame: int
-) -> tuple[bytes | None, str]:
+def clip_sheet(clip: Clip, runs: Sequence[Analysis], truth: GroundTruth, first_frame: int) -> tuple[bytes | None, str]:
     """A JPEG with a row of frames for each run, at most four runs, or None and the reason in words.
 
-    first_frame: index of its first frame in `truth`.
+    first_frame: index of the clip's first frame in `truth`.
     """
-    count = min(_FRAMES, video.length)
-    chosen = [int((i + 0.5) * video.length / count) for i in range(count)]  # the middles of equal parts
-    paths = [video.frame_path(i) for i in chosen]
+    length, count = len(clip.images), min(_FRAMES, len(clip.images))
+    chosen = [int((i + 0.5) * length / count) for i in range(count)]  # the middles of equal parts
+    paths = [clip.images[i] for i in chosen]
     absent = [path for path in paths if not os.path.isfile(path)]
     if absent:
-        return None, f"No picture: {absent[0]} is missing."
+        return None, f"No picture: {absent[0] or 'its image file'} is " + ("missing." if absent[0] else "not known.")
     try:
         images = [read_image(path) for path in paths]
     except ImageError as error:

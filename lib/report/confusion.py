@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.evaluation.mean_ap import Pairs, overlap_thresholds
+from lib.evaluation.mean_ap import overlap_thresholds
 from lib.evaluation.results_file import DetectionTable
+from lib.report.pairs import Pairs
 from lib.structures import GroundTruth
 
 

@@ -23,8 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.evaluation.mean_ap import Pairs, average_precision, by_class, overlap_thresholds
+from lib.evaluation.mean_ap import average_precision, by_class, overlap_thresholds
 from lib.evaluation.results_file import DetectionTable
+from lib.report.pairs import Pairs
 from lib.structures import GroundTruth
 
 TOUCH = 0.1  # IoU below which a detection has nothing to do with an object

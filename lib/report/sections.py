@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.data.imagenet_vid import Video
 from lib.report import charts
 from lib.report.analysis import Analysis
-from lib.report.clips import choose_clips, clip_sheet, f1_of_videos
+from lib.report.clips import Clip, choose_clips, clip_sheet, f1_of_videos
 from lib.report.confusion import top_confusions
 from lib.report.errors import KINDS, TOTALS
 from lib.report.findings import findings
@@ -28,13 +27,13 @@ _FEW_CLASSES = 12  # whose confusion matrix takes half the page
 class Subject:
     """What the report is about.
 
-    truth: of the evaluated frames. videos: all of the image set; `truth.videos` numbers them. image_set: its name and
+    truth: of the evaluated frames. clips: all of the image set; `truth.videos` numbers them. image_set: its name and
     where it is. motion: in words, where motion comes from. sizes: in words, what small and large are. part: in words,
     if only a part of the image set was evaluated.
     """
 
     truth: GroundTruth
-    videos: Sequence[Video]
+    clips: Sequence[Clip]
     image_set: str
     motion: str
     sizes: str
@@ -139,14 +138,17 @@ def classes(subject: Subject, runs: Sequence[Analysis]) -> str:
 
 
 def _class_table(subject: Subject, runs: Sequence[Analysis]) -> str:
+    """AP by class: of a single run by motion too, of several with their difference from the first."""
     base, rest = runs[0], runs[1:]
     objects = base.motion[0].objects
-    headings = ["class", "objects", *(run.name for run in runs), *(f"{run.name} − {base.name}" for run in rest)]
+    shown = [run.motion[0] for run in runs] if rest else base.motion
+    headings = ["class", "objects", *(run.name for run in runs)] if rest else ["class", "objects"]
+    headings += [f"{run.name} − {base.name}" for run in rest] or [result.range.name for result in shown]
     rows = [
         [
             words(name.replace("_", " ")),
             number(int(objects[k])),
-            *(per_cent(run.ap[k]) for run in runs),
+            *(per_cent(result.ap[k]) for result in shown),
             *(difference(run.ap[k] - base.ap[k]) for run in rest),
         ]
         for k, name in enumerate(subject.class_names)
@@ -154,7 +156,7 @@ def _class_table(subject: Subject, runs: Sequence[Analysis]) -> str:
     last = [
         words("mean"),
         number(int(objects.sum())),
-        *(per_cent(run.mean_ap) for run in runs),
+        *(per_cent(result.mean_ap) for result in shown),
         *(difference(run.mean_ap - base.mean_ap) for run in rest),
     ]
     return table(headings, rows, last) + "<p class=note>AP in per cent. Click a heading to sort.</p>"
@@ -337,20 +339,20 @@ def scores(subject: Subject, runs: Sequence[Analysis]) -> str:
 def clips(subject: Subject, runs: Sequence[Analysis]) -> str:
     """Pictures of the worst and best clips, of those where the runs differ, and a table of clips."""
     parts, drawn, absent = [], 0, 0
-    first_frames = np.searchsorted(subject.truth.videos, np.arange(len(subject.videos)))
+    first_frames = np.searchsorted(subject.truth.videos, np.arange(len(subject.clips)))
     for choice in choose_clips(runs):
         parts.append(f"<h3>{text(choice.heading)}</h3><p class=note>{text(choice.meaning)}</p>")
         for v in choice.videos:
-            video, first = subject.videos[v], int(first_frames[v])
-            sheet, problem = clip_sheet(video, runs, subject.truth, first)
+            clip, first = subject.clips[v], int(first_frames[v])
+            sheet, problem = clip_sheet(clip, runs, subject.truth, first)
             f1 = ", ".join(f"{run.name} {per_cent(f1_of_videos(run.videos)[v]).html}" for run in runs)
-            caption = f"{video.name}, {video.length} frames. F1, %: {f1}"
+            caption = f"{clip.name}, {len(clip.images)} frames. F1, %: {f1}"
             if sheet is None:
                 absent += 1
                 parts.append(f"<p>{text(caption)}<br><span class=note>{text(problem)}</span></p>")
                 continue
             drawn += 1
-            picture = subject.album.add(Picture(f"clip_{drawn}", f"Frames of {video.name}", sheet, kind="jpeg"))
+            picture = subject.album.add(Picture(f"clip_{drawn}", f"Frames of {clip.name}", sheet, kind="jpeg"))
             parts.append(figure(picture, caption, wide=True))
     note = (
         "<p class=note>F1 = 2 correct / (2 correct + false + not found), of detections at the score threshold. In the "
@@ -369,7 +371,7 @@ def _clip_table(subject: Subject, runs: Sequence[Analysis]) -> str:
     headings += [f"{run.name}: {what}" for run in runs for what in ("F1, %", "correct", "false", "not found")]
     rows = []
     for v in ranked.tolist():
-        cells = [words(subject.videos[v].name), number(subject.videos[v].length)]
+        cells = [words(subject.clips[v].name), number(len(subject.clips[v].images))]
         for run, own in zip(runs, f1, strict=True):
             cells += [per_cent(own[v]), *(number(int(count)) for count in run.videos[v])]
         rows.append(cells)

@@ -59,7 +59,8 @@ ul.findings li { margin: 3px 0; }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); }
 .pair > * { min-width: 0; }
 figure { margin: 18px 0 8px; }
-figure img { display: block; width: 100%; height: auto; }
+figure img { display: block; width: 100%; max-width: 640px; height: auto; }
+figure.wide img { max-width: none; }
 figure.wide .scroll img { min-width: 860px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13.5px; margin: 14px 0 8px; }
@@ -93,9 +94,13 @@ footer { padding-top: 8px; padding-bottom: 48px; }
   h1 { font-size: 24px; }
 }
 @media print {
+  @page { margin: 14mm 12mm; }
   nav { display: none; }
+  header, main, footer { padding: 0; }
+  .pair { grid-template-columns: 1fr 1fr; }
   body { font-size: 12px; }
   figure, .tile, tr { break-inside: avoid; }
+  tfoot { display: table-row-group; }
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
   figure.wide .scroll img { min-width: 0; }

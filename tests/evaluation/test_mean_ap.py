@@ -5,13 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from lib.evaluation import mean_ap as module
 from lib.evaluation.mean_ap import (
     MOTION_RANGES,
     ObjectRange,
-    Pairs,
     average_precision,
-    by_class,
     mean_ap,
     overlap_thresholds,
 )
@@ -89,23 +86,6 @@ def test_agrees_with_the_rules_written_plainly(seed):
     expected = mean_ap_reference(truth, np.array(rows, np.float64).reshape(-1, 7), motion, ranges)
     for result, aps in zip(results, expected, strict=True):
         np.testing.assert_allclose(result.ap, aps, rtol=0, atol=1e-12, err_msg=str(result.range))
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_the_pairs_that_others_ask_for_find_the_same_objects(seed, monkeypatch):
-    truth, rows, _ = random_case(seed)
-    monkeypatch.setattr(module, "_CHUNK", [1, 7, 10**6][seed % 3])
-    detections = table(rows).sorted_by_frame()
-    parts = list(Pairs.chunks(truth, detections))
-    thresholds = overlap_thresholds(truth.boxes)
-    matched = np.concatenate([np.zeros(0, int), *(part.match(truth, detections, thresholds) for part in parts)])
-    assert len(np.unique(matched[matched >= 0])) == (matched >= 0).sum(), "an object is found once"
-    expected = mean_ap(truth, detections, ranges=MOTION_RANGES[:1])[0].ap
-    for label, mine in by_class(detections, len(truth.class_names)):
-        objects = (truth.labels == label).sum()
-        if objects:
-            ap = average_precision(matched[mine] >= 0, 1.0 * (matched[mine] < 0), objects)
-            assert ap == pytest.approx(expected[label - 1], abs=1e-12)
 
 
 def test_no_detection_is_an_ap_of_zero_and_no_object_is_none():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from lib.evaluation import mean_ap as pairs_module
 from lib.evaluation.mean_ap import MOTION_RANGES, mean_ap
 from lib.evaluation.results_file import DetectionTable
+from lib.report import pairs as pairs_module
 from lib.report.errors import KINDS, TOTALS, error_costs, find_outcomes
 from tests.evaluation.plain_rules import make_truth
 from tests.report import plain

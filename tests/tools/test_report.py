@@ -12,6 +12,9 @@ import pytest
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
 from lib.errors import InputError
+from lib.evaluation.coco_files import write_coco_results, write_coco_truth
+from lib.evaluation.results_file import read_results
+from lib.report import theme
 from lib.report.page import SECTIONS
 from tests.data.toy_vid import AIRPLANE, BIRD, write_frame, write_list
 from tests.report.made_up import made_up_detections, write_results
@@ -45,6 +48,12 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
+
+
+@pytest.fixture(autouse=True)
+def _small_pictures(monkeypatch):
+    """Half the time of these tests goes into pixels that nobody looks at."""
+    monkeypatch.setattr(theme, "_DPI", 48)
 
 
 @pytest.fixture
@@ -187,6 +196,22 @@ def test_a_run_that_is_still_going_is_compared_on_what_it_has_done(tmp_path, dat
     arguments = ("--dataset-path", data, "--cache", tmp_path / "cache", "--results", whole, "--videos", 1, "--json")
     evaluate([str(a) for a in (*arguments, figures)])
     assert by_report == f"{100 * json.loads(figures.read_text())['mean_ap']:.2f}"
+
+
+def test_coco_files_give_the_same_figures_without_pictures(tmp_path, data, capsys):
+    run = results_of(data, tmp_path, 0)
+    classes = load_classes("", data)
+    truth = ImageNetVID(data, "VID_val_videos", classes, tmp_path / "cache").ground_truth()
+    sizes = np.full((truth.num_frames, 2), 64)
+    write_coco_truth(tmp_path / "truth.json", truth, ["a", "c", "d"], [str(f) for f in range(11)], sizes)
+    write_coco_results(tmp_path / "run.json", [read_results(run, 11, 3)])
+    out = tmp_path / "coco.html"
+    tool.main([str(a) for a in (tmp_path / "run.json", "--ground-truth", tmp_path / "truth.json", "-o", out)])
+    page = Page(out.read_text(encoding="utf-8"))
+    check_whole(page)
+    assert "No picture: its image file is not known." in words_of(page)
+    make(tmp_path, data, run)
+    assert len(set(re.findall(r"mean AP (\S+)", capsys.readouterr().out))) == 1
 
 
 def test_names_of_runs(tmp_path):
