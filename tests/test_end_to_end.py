@@ -60,7 +60,6 @@ VIDEO_METHODS = {
 def test_video_methods_train_test_and_show(method, dataset, tmp_path):
     cfg = Path(__file__).resolve().parents[1] / VIDEO_METHODS[method]
     common = ["--cfg", str(cfg), *overrides(dataset, tmp_path), "TRAIN.BATCH_IMAGES=2", "TEST.KEY_FRAME_INTERVAL=3"]
-    common.append("network.pretrained_model=")
     importlib.import_module(f"experiments.{method}.{method}_end2end_train_test").main(common)
     run = tmp_path / cfg.stem
     evaluation = json.loads((run / "VID_val_videos" / "evaluation.json").read_text())

@@ -1,26 +1,72 @@
 #!/usr/bin/env bash
-# From a fresh clone to an annotated clip: set up, make the synthetic data set, train the small R-FCN on it, test, show.
+# From a fresh clone to the table of all methods and a clip that shows them side by side: set up, make the synthetic data
+# set, train R-FCN, and from it DFF and FGFA, test all of them, compare, show.
 # Re-runnable: finished steps are not done again, an interrupted training goes on. Example: SEED=1 bash tools/quickstart.sh
+# FLOW_BOUNDS=1 also tests DFF and FGFA with zero flow and with the generator's true flow in place of the learned one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 SEED="${SEED:-0}"
 # Threads that wait sleep instead of spinning: where other programs want the cores too, spinning costs several times the work.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
-CFG=configs/rfcn/resnet_v1_18_synthetic_vid.yaml
-OUT="output/quickstart/seed_$SEED"
+OUT=output/quickstart
+RUN="$OUT/seed_$SEED"
+RFCN=resnet_v1_18_synthetic_vid
+VIDEO=resnet_v1_18_flownet_synthetic_vid
+CLIP=data/synthetic_vid/Data/VID/val/syn_val_00000013
 step() { printf '\n== %s (%ss since the start)\n' "$1" "$SECONDS"; }
 
 bash tools/setup_env.sh
 PY=.venv/bin/python
+# Each method's results lie under its own folder; the scripts find its checkpoint there.
+run() { # method, script, further arguments
+    local method=$1 script=$2
+    shift 2
+    local cfg=(--cfg "configs/$method/$VIDEO.yaml" --preset configs/presets/from_rfcn.yaml)
+    if [ "$method" = rfcn ]; then cfg=(--cfg "configs/rfcn/$RFCN.yaml"); fi
+    $PY "$script" "${cfg[@]}" "output_path=$RUN/$method" "TRAIN.SEED=$SEED" "$@"
+}
 
 step "Making the synthetic data set (data/synthetic_vid)"
-$PY tools/make_synthetic_vid.py --out data/synthetic_vid --preview output/quickstart/data.png
+$PY tools/make_synthetic_vid.py --out data/synthetic_vid --preview "$OUT/data.png"
 
-step "Training, testing and evaluating the small R-FCN (seed $SEED)"
-$PY experiments/rfcn/rfcn_end2end_train_test.py --cfg "$CFG" TRAIN.RESUME=true "TRAIN.SEED=$SEED" "output_path=$OUT"
+step "R-FCN, one frame at a time: training, testing, evaluating (seed $SEED)"
+run rfcn experiments/rfcn/rfcn_end2end_train_test.py TRAIN.RESUME=true
+START="$RUN/rfcn/$RFCN/DET_train_30classes+VID_train_15frames/rfcn_synthetic-0002.pth"
 
-step "Drawing its detections on a clip it was not trained on"
-$PY rfcn/demo.py --cfg "$CFG" "output_path=$OUT" --source data/synthetic_vid/Data/VID/val/syn_val_00000013 --out "$OUT/demo"
+step "Deep Feature Flow, from that R-FCN and the flow network in model/"
+run dff experiments/dff/dff_end2end_train_test.py TRAIN.RESUME=true "network.pretrained_model=$START"
+
+step "Flow-Guided Feature Aggregation, from the same"
+run fgfa experiments/fgfa/fgfa_end2end_train_test.py TRAIN.RESUME=true "network.pretrained_model=$START"
+
+step "Flow-Guided Feature Aggregation with Seq-NMS: testing once more"
+run fgfa fgfa/test.py TEST.SEQ_NMS=true
+
+step "The methods side by side on a clip that none was trained on"
+for method in rfcn dff fgfa; do
+    run $method $method/demo.py --source "$CLIP" --out "$RUN/$method/demo"
+done
+$PY tools/side_by_side.py "R-FCN=$RUN/rfcn/demo/demo.mp4" "DFF=$RUN/dff/demo/demo.mp4" \
+    "FGFA=$RUN/fgfa/demo/demo.mp4" --out "$RUN/methods.mp4"
+
+DFF_TEST="$RUN/dff/${VIDEO}_from_rfcn/VID_val_videos"
+FGFA_TEST="$RUN/fgfa/${VIDEO}_from_rfcn/VID_val_videos"
+RFCN_TEST="$RUN/rfcn/$RFCN/VID_val_videos"
+if [ "${FLOW_BOUNDS:-0}" != 0 ]; then
+    for flow in zero true; do
+        step "DFF and FGFA with $flow flow"
+        run dff dff/test.py --flow $flow
+        run fgfa fgfa/test.py --flow $flow
+    done
+    step "What a flow can give: zero, learned and true flow (seed $SEED)"
+    $PY tools/compare_methods.py --seed "$SEED" --json "$OUT/flow_bounds.json" "R-FCN=$RFCN_TEST" \
+        "DFF, zero flow=${DFF_TEST}_zero_flow" "DFF, learned flow=$DFF_TEST" "DFF, true flow=${DFF_TEST}_true_flow" \
+        "FGFA, zero flow=${FGFA_TEST}_zero_flow" "FGFA, learned flow=$FGFA_TEST" "FGFA, true flow=${FGFA_TEST}_true_flow"
+fi
+
+step "All methods (seed $SEED)"
+$PY tools/compare_methods.py --seed "$SEED" --json "$OUT/results.json" \
+    "R-FCN=$RFCN_TEST" "DFF=$DFF_TEST" "FGFA=$FGFA_TEST" "FGFA + Seq-NMS=${FGFA_TEST}_seq_nms"
 
 printf '\nDone in %ss. Look at:\n' "$SECONDS"
-printf '  %s\n' output/quickstart/data.png "$OUT"/demo/demo.mp4 "$OUT"/demo/contact_sheet.png
+printf '  %s\n' "$OUT/data.png" "$OUT/results.json" "$RUN/methods.mp4" "$RUN/methods.png"
