@@ -103,8 +103,8 @@ def clips_of(args: argparse.Namespace, source: Source) -> list[Clip]:
     return [Clip(video.name, [video.frame_path(i) for i in range(video.length)]) for video in videos]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the report that `arguments` ask for, the command line where None. Raises InputError."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the report that `arguments` ask for, the command line where None; returns 0. Raises InputError."""
     args = parse_arguments(arguments)
     paths = [Path(name, _RESULTS) if Path(name).is_dir() else Path(name) for name in args.results]
     results = [find_results(path) for path in paths]
@@ -146,11 +146,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{out}: {len(page) / 1e6:.1f} MB, open it in a browser")
     for run in runs:
         print(f"{run.name}: mean AP {100 * run.mean_ap:.2f}")
+    return 0
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        main()
+        sys.exit(main())
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
