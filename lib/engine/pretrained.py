@@ -12,6 +12,7 @@ from lib.config import Config
 from lib.engine.snapshot import SnapshotError, load_backbone, load_flow, load_state, read_weights, weights_file
 
 _LOGGER = logging.getLogger(__name__)
+_SUFFIXES = (".pth", ".params", ".pt", ".tar", ".pkl")  # of whole names; a prefix may have a dot in it
 
 
 def load_pretrained(model: nn.Module, cfg: Config) -> None:
@@ -81,4 +82,4 @@ def load_parts(model: nn.Module, path: str | os.PathLike) -> set[str]:
 def checkpoint_file(name: str, epoch: int) -> Path:
     """`name` if it names a file, else the originals' form, prefix and epoch: <prefix>-0000.pth, or .params."""
     path = Path(name)
-    return path if path.suffix else weights_file(path, epoch)
+    return path if path.is_file() or path.suffix in _SUFFIXES else weights_file(path, epoch)
