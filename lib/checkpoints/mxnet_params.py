@@ -123,9 +123,9 @@ class _Bytes:
 
 
 def _parse(data: _Bytes) -> ParamsFile:
-    magic, reserved = data.numbers("QQ", "the file's head")
-    if magic != _LIST_MAGIC or reserved != 0:
-        raise data.error(f"not an MXNet parameter file (it begins with {magic:#x}, {reserved:#x})", 0)
+    magic, _ = data.numbers("QQ", "the file's head")  # MXNet ignores the second
+    if magic != _LIST_MAGIC:
+        raise data.error(f"not an MXNet parameter file (it begins with {magic:#x})", 0)
     (count,) = data.numbers("Q", "the number of arrays")
     data.expect(4 * count, f"a list of {count} arrays")
     arrays, layouts = [], []

@@ -73,6 +73,12 @@ def test_layouts_may_be_mixed(tmp_path):
     assert all(same(array, value) for array in read_params(written(tmp_path, content)).arrays)
 
 
+def test_the_second_word_is_ignored_as_mxnet_does(tmp_path):
+    content = file_bytes([np.arange(3, dtype=np.float32)], ["arg:a"], "v2")
+    (tmp_path / "a.params").write_bytes(content[:8] + b"\x07" + content[9:])
+    assert read_params(tmp_path / "a.params").named()["arg:a"].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_arrays_without_a_value(tmp_path, layout):
     one = np.ones(2, np.float32)
@@ -136,7 +142,7 @@ NAMED = file_bytes([ONE, ONE], ["a", "b"], "v2")
     [
         (b"", r"byte 0: the file's head needs 16 bytes, but the file of 0 bytes has 0 more"),
         (b"PK\3\4" + bytes(40), r"byte 0: not an MXNet parameter file"),
-        (struct.pack("<QQQQ", 0x112, 1, 0, 0), r"byte 0: not an MXNet parameter file"),
+        (struct.pack("<QQQQ", 0x113, 0, 0, 0), r"byte 0: not an MXNet parameter file"),
         (head(2**60), r"byte 24: a list of \d+ arrays needs \d+ bytes"),
         (NAMED[:-1], rf"byte {len(NAMED) - 1}: name 2 of 2 needs 1 bytes, but the file"),
         (NAMED + b"x", rf"byte {len(NAMED)}: 1 more bytes after the end"),
