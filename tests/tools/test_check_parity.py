@@ -17,6 +17,7 @@ from tests.tools.other_layers import layers_of_other_sizes
 from tools import check_parity as tool
 from tools.parity.channels import channel_step
 from tools.parity.detections import compare_rows, not_suppressed
+from tools.parity.gradients import _sum_scale
 from tools.parity.rows import EXACT, Recording, RecordingError, Tolerance, compare
 from tools.parity.sets import find_sets
 
@@ -129,7 +130,8 @@ def test_one_changed_byte_of_a_parameter_file_is_noticed(some):
 
 
 @pytest.mark.parametrize(
-    "name", ["layer_public.npz", "net_other_public.npz", "loops_rfcn_public.npz", "model-0000.params", "train_rfcn.npz"]
+    "name",
+    ["layer_public.npz", "net_other_public.npz", "loops_other_public.npz", "model-0000.params", "train_rfcn.npz"],
 )
 def test_a_set_of_an_unknown_name_fails(tmp_path, name):
     folder = tmp_path / "golden"
@@ -142,6 +144,57 @@ def test_a_set_of_an_unknown_name_fails(tmp_path, name):
     status, rows = run(folder)
     assert status == 1
     assert [row["array"] for row in rows] == ["(set)"]
+
+
+def test_loops_of_rfcn_have_no_references_and_need_nothing_else_less(some):
+    folder = some("loops_dff")
+    path = folder / "loops_dff_public.npz"
+    with np.load(path, allow_pickle=False) as file:
+        content = {name: file[name] for name in file.files}
+    path.unlink()
+    content["loop_trace"] = content["loop_trace"][:, 1:3]
+    for name in ("sampling_after_numpy_seed", "sampling_seed", "key_frame_interval", "getpair_boxes"):
+        del content[name]
+    np.savez(folder / "loops_rfcn_x.npz", **content)
+    status, rows = run(folder)
+    assert (status, failing(rows)) == (0, set())
+    for array in ("loop_trace", "getimage_boxes", "order_n8_batch4_seed5", "sampling_roidb_seg"):
+        np.savez(folder / "loops_rfcn_x.npz", **content | {array: changed(content[array])})
+        assert ("loops_rfcn_x", array) in failing(run(folder)[1])
+    del content["roidb_kept"]
+    np.savez(folder / "loops_rfcn_x.npz", **content)
+    assert run(folder)[0] == 1
+
+
+@pytest.mark.parametrize("array", ["post_scores", "psroi_a_head"])
+def test_an_input_that_is_not_finite_is_noticed_although_it_has_no_influence(some, array):
+    folder = some("layers_")
+    with np.load(folder / "layers_public.npz", allow_pickle=False) as file:
+        content = {name: file[name].copy() for name in file.files}
+    content[array].reshape(-1)[0] = np.nan
+    np.savez(folder / "layers_public.npz", **content)
+    assert ("layers_public", array) in failing(run(folder)[1])
+
+
+def test_tied_ap_may_be_what_some_order_gives_and_nothing_else(some):
+    folder = some("eval_")
+    with np.load(folder / "eval_public.npz", allow_pickle=False) as file:
+        content = {name: file[name] for name in file.files}
+    recorded, stable = content["ties_ap_motion"], content["ties_ap_motion_stable_sort"]
+    settled = np.argwhere((recorded == stable) & (recorded > 0) & (recorded < 1))
+    place = tuple(next(p for p in settled if p[1] > 0))  # a range of areas, which the report does not print
+    content["ties_ap_motion"] = recorded.copy()
+    content["ties_ap_motion"][place] *= 1.3
+    np.savez(folder / "eval_public.npz", **content)
+    assert ("eval_public", "ties_ap_motion") in failing(run(folder)[1])
+
+
+def test_a_changed_sum_of_a_gradient_is_noticed_where_entries_agree():
+    wide = _sum_scale(norm=2.0, size=10**6, noise=1e-5)
+    assert wide == pytest.approx(2.0 * 5e-3 / 1e-3)  # 0.01 at the most, where the root of the size would allow 2
+    assert _sum_scale(2.0, 10**6, noise=0.01) == pytest.approx(2.0 * 0.2 / 1e-3)
+    assert _sum_scale(2.0, 4, noise=0.01) == pytest.approx(4.0)
+    assert _sum_scale(0.0, 4, noise=0.01) == 0
 
 
 def test_an_unknown_array_fails_alone(some):

@@ -45,6 +45,7 @@ def compare_proposal_targets(recording: Recording) -> None:
     if "ptarget_rois" not in recording:
         return
     rois, boxes = (torch.from_numpy(recording.input(f"ptarget_{name}")) for name in ("rois", "gt"))
+    recording.compare_with("ptarget_rois", np.zeros(len(rois)), rois[:, 0], note="batch index")
     rng = np.random.RandomState(0)
     targets = assign_proposals(rois[:, 1:], boxes[:, :4], boxes[:, 4].long(), RoIRule(), rng)
     recording.compare("ptarget_out_rois", in_columns(targets.rois, 5))

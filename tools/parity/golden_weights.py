@@ -21,7 +21,7 @@ from lib.models.build import build_detector
 from lib.models.detector import Detector
 from lib.models.mxnet_names import mxnet_names
 from rfcn.model import RFCN, build_rfcn
-from tools.parity.rows import Recording
+from tools.parity.rows import Recording, Tolerance
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CONFIGS = {
@@ -153,13 +153,13 @@ def compare_weights(recording: Recording) -> None:
         name = match[0]
         entry = json.loads(recording.input(name).item())
         value = golden_weight(name, tuple(entry["shape"]), entry.get("seed", 20170713))
-        note = ""
-        if sha256(value.astype("<f4").tobytes()).hexdigest() != entry["sha256_of_little_endian_float32_bytes"]:
-            note = "other SHA-256"
-        first = np.array(entry["first8"], np.float32)
-        error = np.abs(value.ravel()[: len(first)] - first).max()
-        error = max(error, abs(value.sum(dtype=np.float64) - entry["sum_float64"]))
-        recording.judge(name, np.inf if note else error, np.inf if note else 0.0, 1e-6, "abs", note)
+        digest = sha256(value.astype("<f4").tobytes()).hexdigest()
+        recorded = entry["sha256_of_little_endian_float32_bytes"]
+        recording.compare_with(name, np.array([digest]), np.array([recorded]), note="SHA-256")
+        first, total = np.array(entry["first8"]), np.array([entry["sum_float64"]])
+        recording.compare_with(name, value.ravel()[: len(first)].astype(np.float64), first, note="first values")
+        roundings = Tolerance(absolute=1e-12 * float(np.abs(value, dtype=np.float64).sum()))
+        recording.compare_with(name, value.sum(dtype=np.float64), total, roundings, "sum")
     recording.information(*(match[0] for match in recording.matching(r"_.*")))  # frames, which no rule makes
 
 

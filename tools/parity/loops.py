@@ -18,6 +18,7 @@ from lib.data.roidb import Roidb, load_roidb
 from lib.data.sampling import epoch_order, one_reference, two_references
 from lib.data.transforms import Preprocessing, scale_boxes
 from lib.structures import Frame
+from rfcn.model import RFCN
 from tools.parity.rows import Recording, RecordingError, Tolerance
 
 _LISTS = {"list_det": "DET_train_30classes", "list_train": "VID_train_15frames", "list_val": "VID_val_videos"}
@@ -27,23 +28,33 @@ _BOXES = Tolerance(absolute=1e-4)
 
 
 def compare_loops(recording: Recording, method: str) -> None:
-    """Every array of a loops_* set."""
+    """Every array of a loops_* set; one for R-FCN need not have what only the others do (references, key frames)."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         _write_dataset(recording, root)
         roidb = load_roidb(root, f"{_LISTS['list_det']}+{_LISTS['list_train']}", IMAGENET_VID, root / "cache")
         _compare_roidb(recording, roidb, root)
-        _compare_sampling(recording, roidb, method)
-        _compare_loading(recording, roidb)
+        if method != "rfcn" or "sampling_roidb_seg" in recording:
+            recording.compare("sampling_roidb_seg", _segments(roidb))
+        if method != "rfcn":
+            _compare_sampling(recording, roidb, method)
+        boxes = ("getimage_boxes", "getpair_boxes")
+        _compare_loading(recording, roidb, [a for a in boxes if method != "rfcn" or a == boxes[0] or a in recording])
         videos = ImageNetVID(root, _LISTS["list_val"], IMAGENET_VID, root / "cache").videos()
-        recording.compare("lengths", np.array([video.length for video in videos]))
+        lengths = [video.length for video in videos]
+        recording.compare("lengths", np.array(lengths))
         ids = [video.first_frame_id + i for video in videos for i in range(video.length)]
         recording.compare("loop_frame_ids", np.array(ids))
-    for match in recording.matching(r"order_n(\d+)_batch(\d+)_seed(\d+)"):
+    orders = recording.matching(r"order_n(\d+)_batch(\d+)_seed(\d+)")
+    for match in orders:
         _compare_order(recording, match[0], *map(int, match.groups()))
-    interval = int(recording.number("key_frame_interval"))
-    trace = dff_trace if method == "dff" else fgfa_trace
-    recording.compare("loop_trace", trace(recording["lengths"].tolist(), interval))
+    if not orders:
+        recording.fail("order_*", "the set has no order of an epoch")
+    if method != "rfcn":
+        trace = dff_trace if method == "dff" else fgfa_trace
+        recording.compare("loop_trace", trace(lengths, int(recording.number("key_frame_interval"))))
+    elif "loop_trace" in recording:
+        recording.compare("loop_trace", rfcn_trace(lengths))
 
 
 def _write_dataset(recording: Recording, root: Path) -> None:
@@ -79,7 +90,6 @@ def _compare_roidb(recording: Recording, roidb: Roidb, root: Path) -> None:
     recording.compare("roidb_flipped", np.array(flipped))
     recording.compare("roidb_has_pattern", np.array(patterns))
     recording.compare("roidb_kept", kept)
-    recording.compare("sampling_roidb_seg", _segments(roidb))
     owners = np.flatnonzero(kept)[np.repeat(np.arange(len(roidb)), np.diff(roidb.offsets))]
     rows = np.column_stack((owners, np.array(flipped)[owners], roidb.boxes, roidb.labels))
     recording.compare("roidb_boxes", rows)
@@ -125,14 +135,15 @@ def _video_number(roidb: Roidb, entry: int) -> int:
     return int(re.findall(r"\d+", path.parent.name if _moves(roidb, entry) else path.stem)[-1])
 
 
-def _compare_loading(recording: Recording, roidb: Roidb) -> None:
-    """The last entry as R-FCN loads it (getimage_*), and as DFF and FGFA do (getpair_*)."""
+def _compare_loading(recording: Recording, roidb: Roidb, arrays: list[str]) -> None:
+    """The last entry as R-FCN loads it (getimage_*), and as DFF and FGFA do (getpair_*). arrays: those with boxes."""
     last = len(roidb) - 1
     size = int(roidb.heights[last]), int(roidb.widths[last])
     frame = Preprocessing(*_SCALES, (0.0, 0.0, 0.0))(np.zeros((*size, 3), np.uint8))
     recording.compare("getimage_im_info", frame.im_info, Tolerance(relative=1e-6))
     boxes, _ = roidb.objects(last)
-    for array, snap in (("getimage_boxes", True), ("getpair_boxes", False)):
+    for array in arrays:
+        snap = array == "getimage_boxes"
         recording.compare(array, scale_boxes(boxes, frame.scale, *frame.image.shape[1:], snap), _BOXES)
 
 
@@ -183,6 +194,12 @@ def _numbered(lengths: list[int]) -> tuple[list[Frame], np.ndarray]:
         for number, (_, frame) in enumerate(places)
     ]
     return frames, np.array(places)
+
+
+def rfcn_trace(lengths: list[int]) -> np.ndarray:
+    """(frames, 2): video and frame of each answer."""
+    frames, places = _numbered(lengths)
+    return places[list(RFCN(_Pixel(), _Reader()).detect(frames, lambda raw: raw))]
 
 
 def dff_trace(lengths: list[int], interval: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from lib.engine.schedule import Schedule
 from tools.parity.rows import Recording, Tolerance
 
 _RATES = Tolerance(element=1e-12)
-_WEIGHTS = Tolerance(absolute=1e-7, element=1e-6)
+_WEIGHTS = Tolerance(absolute=1e-9, element=2.4e-7)  # two units in the last place of float32
 _STEPS = Schedule(base_lr=0.001, steps=(3, 6), warmup_lr=0.0001, warmup_step=2)  # of the recorded steps
 _LONG = Schedule(base_lr=0.00025, steps=(10, 20), warmup_lr=0.00005, warmup_step=4)
 

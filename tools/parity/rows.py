@@ -84,9 +84,12 @@ class Recording:
         return self._arrays[array]
 
     def input(self, array: str) -> np.ndarray:
-        """A recorded array from which others are computed."""
+        """A recorded array from which others are computed; a failing row if it holds NaN or infinite numbers."""
+        value = self[array]
+        if array not in self._known and value.dtype.kind == "f" and not np.isfinite(value).all():
+            self.fail(array, "an input that is not finite")
         self._known.add(array)
-        return self[array]
+        return value
 
     def number(self, array: str) -> float:
         """An input of one element."""

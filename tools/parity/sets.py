@@ -30,7 +30,7 @@ _KINDS = {  # what the files of a family are called; the groups are the method, 
     "layers": r"layers_.+\.npz",
     "ckpt": r"ckpt_.+\.npz",
     "eval": r"eval_.+\.npz",
-    "loops": r"loops_(?P<method>dff|fgfa)_.+\.npz",
+    "loops": rf"loops_(?P<method>{_METHOD})_.+\.npz",
     "net": rf"net_(?P<method>{_METHOD})_.+\.npz",
     "train": rf"train_(?P<method>{_METHOD})_.+\.npz",
 }
