@@ -236,6 +236,14 @@ def test_a_damaged_file_is_one_failing_row(tmp_path, content):
     assert row["max_abs"] is None
 
 
+def test_a_set_without_arrays_fails(tmp_path):
+    folder = tmp_path / "golden"
+    folder.mkdir()
+    np.savez(folder / "layers_x.npz")
+    status, (row,) = run(folder)
+    assert (status, row["array"], row["note"]) == (1, "(set)", "nothing in it to compare")
+
+
 def test_nothing_found_is_a_failure(tmp_path, capsys):
     folder = tmp_path / "golden"
     folder.mkdir()

@@ -108,7 +108,8 @@ def compare_set(one: GoldenSet, network: GoldenNetwork | None = None) -> tuple[l
     except Exception as error:  # anything: a recording can be wrong in more ways than can be listed
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         recording.rows.append(failure(one.name, "(set)", f"could not be compared to its end: {kind}{error}"))
-    return recording.finish(), network
+    rows = recording.finish()
+    return rows or [failure(one.name, "(set)", "nothing in it to compare")], network
 
 
 def _network_for(one: GoldenSet, recording: Recording, network: GoldenNetwork | None) -> GoldenNetwork:
