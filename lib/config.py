@@ -290,6 +290,19 @@ def _validate(cfg: Config, where: str) -> None:
     for key, value in positive.items():
         if value < (1 if isinstance(value, int) else 1e-3):
             raise ConfigError(f"{where}: '{key}' is too small: {value}")
+    not_negative = {
+        "TRAIN.WORKERS": train.WORKERS,
+        "TRAIN.SEED": train.SEED,
+        "TRAIN.begin_epoch": train.begin_epoch,
+        "TRAIN.lr": train.lr,
+        "TRAIN.wd": train.wd,
+        "TRAIN.momentum": train.momentum,
+        "TEST.test_epoch": cfg.TEST.test_epoch,
+        "TEST.NMS": cfg.TEST.NMS,
+    }
+    for key, value in not_negative.items():
+        if not 0 <= value < 2**32:  # what NumPy takes for a seed; a NaN is not in between either
+            raise ConfigError(f"{where}: '{key}' must be 0 or more, and finite, not {value}")
     if network.FEAT_DIM < 2 or network.FEAT_DIM % 2:
         raise ConfigError(f"{where}: 'network.FEAT_DIM' is cut in two halves and must be even, not {network.FEAT_DIM}")
     if network.FGFA_FEAT_DIM < network.FEAT_DIM + 4:
