@@ -37,13 +37,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def row_of(name: str, folder: Path, seed: int) -> dict:
     """`method`, `seed`, `map` (AP between 0 and 1, null where there is no object) and `ms_per_frame` of one run."""
     evaluation, timing = (_read(folder / file) for file in ("evaluation.json", TIMING))
-    means = {entry["name"]: entry["mean_ap"] for entry in evaluation["motion"]}
-    return {
-        "method": name,
-        "seed": seed,
-        "map": {key: means.get(key) for key in RANGES},
-        "ms_per_frame": timing["ms_per_frame"],
-    }
+    try:
+        means = {entry["name"]: entry["mean_ap"] for entry in evaluation["motion"]}
+        speed = float(timing["ms_per_frame"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder}: no test script wrote evaluation.json or {TIMING} ({error!r}); test again") from error
+    return {"method": name, "seed": seed, "map": {key: means.get(key) for key in RANGES}, "ms_per_frame": speed}
 
 
 def compared(runs: Sequence[str], seed: int) -> list[dict]:
@@ -64,7 +63,11 @@ def keep(rows: Sequence[dict], path: Path) -> None:
     """Put `rows` into the JSON list at `path`, in place of those of the same method and seed."""
     known = _read(path) if path.exists() else []
     new = {(row["method"], row["seed"]) for row in rows}
-    write_json(path, [row for row in known if (row["method"], row["seed"]) not in new] + list(rows))
+    try:
+        kept = [row for row in known if (row["method"], row["seed"]) not in new]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{path}: not a file of rows that --json wrote; name another one") from error
+    write_json(path, kept + list(rows))
 
 
 def table(rows: Sequence[dict]) -> str:

@@ -59,3 +59,20 @@ def test_what_is_missing_is_named(tmp_path, capsys):
     assert "evaluation.json" in capsys.readouterr().err
     assert main(["R-FCN"]) == 2
     assert "NAME=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["evaluation.json", "timing.json"])
+@pytest.mark.parametrize("content", ["[]", "{}", '{"motion": [{}], "ms_per_frame": null}'])
+def test_files_of_something_else_are_named(runs, tmp_path, capsys, file, content):
+    (tmp_path / "b" / file).write_text(content)
+    assert main(runs) == 2
+    assert f"{tmp_path / 'b'}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ['{"rows": []}', "[1]", '[{"method": "DFF"}]', "3"])
+def test_a_file_of_something_else_is_left_as_it_is(runs, tmp_path, capsys, content):
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    assert main([*runs, "--json", str(file)]) == 2
+    assert "not a file of rows" in capsys.readouterr().err
+    assert file.read_text() == content
