@@ -10,6 +10,7 @@ import torch
 
 from experiments.rfcn.rfcn_end2end_train_test import main as train_and_test
 from lib.config import load_config
+from lib.engine.known_flow import KnownFlowError
 from rfcn.demo import main as demo
 from rfcn.demo_batch import main as demo_batch
 from rfcn.model import RFCN
@@ -154,6 +155,21 @@ def test_an_interrupted_test_goes_on_where_it_was(dataset, trained, tmp_path, mo
     run_test_script(arguments)
     assert len(tested) == 3, "the first of the two videos is not done again"
     assert files_of(tmp_path)[1].read_bytes() == results.read_bytes()
+
+
+def test_a_try_on_a_few_videos_leaves_the_results_of_all(dataset, trained):
+    checkpoint, results, evaluation = files_of(trained)
+    before = [file.read_bytes() for file in (results, evaluation)]
+    run_test_script(["--cfg", CFG, *overrides(dataset, trained), "--weights", str(checkpoint), "--videos", "1"])
+    assert [file.read_bytes() for file in (results, evaluation)] == before
+    folder = results.parent.with_name(f"{results.parent.name}_first_1")
+    assert json.loads((folder / evaluation.name).read_text())["frames"] == 6
+
+
+def test_a_flow_that_cannot_be_is_said_before_the_training(dataset, tmp_path):
+    with pytest.raises(KnownFlowError, match="no flow"):
+        train_and_test(["--cfg", CFG, *overrides(dataset, tmp_path), "--flow", "zero"])
+    assert not files_of(tmp_path)[0].exists()
 
 
 def test_another_seed_trains_another_model(dataset, trained, tmp_path):

@@ -23,6 +23,7 @@ from lib.data.image_sets import DatasetError
 from lib.data.roidb import load_roidb
 from lib.data.transforms import ImageError
 from lib.engine.classify import Classifier, accuracy
+from lib.engine.device import default_device, device_of
 from lib.engine.run_log import open_log
 from lib.engine.snapshot import save_atomically
 from lib.engine.train import train
@@ -56,7 +57,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr-step", default="", help="epochs of the drops to a tenth, '10,15', for --schedule step")
     parser.add_argument("--workers", type=int, default=1, help="processes that read images")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=default_device(), help="cpu, cuda or cuda:N")
     parser.add_argument("--half", action="store_true", help="write float16 weights: half the size, to be shipped")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
     return parser.parse_args(argv)
@@ -96,6 +97,7 @@ def regions_of(args: argparse.Namespace, cache: Path) -> Regions:
 
 def pretrain(args: argparse.Namespace) -> float:
     """Train, write the backbone, and return the accuracy on the held-out images."""
+    device_of(args.device)  # before the long part
     cfg = config_of(args)
     run_dir = args.out.with_name(f"{args.out.stem}_training")
     with open_log(run_dir / "train.log"):

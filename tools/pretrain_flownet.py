@@ -34,6 +34,7 @@ from lib.data.synthetic.catalogue import DRAWINGS
 from lib.data.synthetic.cutouts import Cutouts
 from lib.data.synthetic.dataset import recorded_plan
 from lib.data.synthetic.flow_pairs import ClipPairs, FlowPair, held_out_pairs
+from lib.engine.device import default_device, device_of
 from lib.engine.flow_training import FlowTraining, held_out_errors
 from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
@@ -71,18 +72,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--held-out-clips", type=int, default=24, help="4 pairs of each")
     parser.add_argument("--workers", type=int, default=1, help="processes that make pairs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default=default_device(), help="cpu, cuda or cuda:N")
     parser.add_argument("--half", action="store_true", help="write float16 weights: half the size, to be shipped")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
     return parser.parse_args(argv)
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise ValueError for a number that makes no sense."""
+    """Raise ValueError for a number that makes no sense, InputError for a device that is not there."""
     for name in ("batch", "epoch_pairs", "held_out_clips", "epochs"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    device_of(args.device)
 
 
 def settings_of(args: argparse.Namespace) -> tuple[Settings, int | None, int]:

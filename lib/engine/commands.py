@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from lib.config import load_config
 from lib.data.loader import build_training_set, training_loader
 from lib.data.transforms import Preprocessing
 from lib.engine.demo import run_demo
-from lib.engine.known_flow import KINDS
+from lib.engine.device import default_device, device_of
+from lib.engine.known_flow import KINDS, check_flow
 from lib.engine.pretrained import load_pretrained
 from lib.engine.run import Method, Run, load_trained
 from lib.engine.run_log import open_log
@@ -43,22 +42,37 @@ def parse_run(
         metavar="FILE",
         help="a few more keys, such as configs/presets/vid_only.yaml; may be given several times",
     )
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--device", default=default_device(), help="cpu, cuda or cuda:N")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration values, TRAIN.lr=1e-3")
     if add_arguments:
         add_arguments(parser)
     arguments = parser.parse_intermixed_args(argv)
     cfg = load_config(arguments.cfg, arguments.overrides, arguments.preset)
     name = "_".join(Path(file).stem for file in (arguments.cfg, *arguments.preset))
-    return Run(cfg, name, torch.device(arguments.device), getattr(arguments, "flow", "learned")), arguments
+    flow, videos = getattr(arguments, "flow", "learned"), getattr(arguments, "videos", 0)
+    return Run(cfg, name, device_of(arguments.device), flow, videos), arguments
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call a script's `main`; an error that is the user's to mend ends it with one clear line and status 1."""
+    """Call a script's `main`; an error that is the user's to mend ends it with one clear line and status 1.
+
+    So does Ctrl-C, with its usual status 130, where a script does not see to it itself as training does.
+    """
     try:
         main()
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted; a test goes on where it was with the same command", file=sys.stderr)
+        sys.exit(130)
+
+
+def count(text: str) -> int:
+    """A number of things on the command line: 0 or more."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return number
 
 
 def add_weights_argument(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +94,9 @@ def add_test_arguments(parser: argparse.ArgumentParser) -> None:
         default="learned",
         help="zero, or the generator's true flow (synthetic data), in place of the learned one; results apart",
     )
-    parser.add_argument("--videos", type=int, default=0, metavar="N", help="only the first N videos; 0: all")
+    parser.add_argument(
+        "--videos", type=count, default=0, metavar="N", help="only the first N videos, results apart; 0: all"
+    )
 
 
 def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +105,7 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", required=True, help="folder of images, 'pattern*.jpg', video file, or camera:0")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the clip, the contact sheet, the JSON")
     parser.add_argument("--min-score", type=float, default=0.7, help="weaker detections are not shown")
-    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N frames; 0: all")
+    parser.add_argument("--limit", type=count, default=0, metavar="N", help="only the first N frames; 0: all")
 
 
 def train_run(run: Run, method: Method) -> Path:
@@ -100,6 +116,7 @@ def train_run(run: Run, method: Method) -> Path:
         classes = run.classes()
         training_set = build_training_set(cfg, classes, method.references(cfg))
         model = method.build(cfg, classes.num_classes)
+        check_flow(model, run.flow, cfg.dataset.dataset_path)  # of the test that follows: not after hours of training
         load_pretrained(model, cfg)
         return train(
             model,
@@ -117,7 +134,7 @@ def test_run(run: Run, method: Method, arguments: argparse.Namespace) -> dict:
     """Test a method's model as `add_test_arguments` says; see `lib.engine.testing.run_test`."""
     with open_log(run.test_folder / "test.log"):
         model = load_trained(run, method, arguments.weights)
-        return run_test(run, method, model, arguments.videos, arguments.raw)
+        return run_test(run, method, model, arguments.raw)
 
 
 def demo_run(run: Run, method: Method, arguments: argparse.Namespace, batch_images: int = 1) -> None:

@@ -71,11 +71,18 @@ def replace_flow(model: nn.Module, kind: str, dataset_path: str | Path) -> Calla
     """
     if kind == "learned":
         return lambda name: None
-    if not hasattr(model, "flow_net"):
-        raise KnownFlowError(f"--flow {kind}: this method has no flow that could be replaced")
+    check_flow(model, kind, dataset_path)
     flow_of = zero_flow if kind == "zero" else true_flow(dataset_path)
     model.flow_net = KnownFlow(model.flow_net, flow_of)
     return model.flow_net.begin
+
+
+def check_flow(model: nn.Module, kind: str, dataset_path: str | Path) -> None:
+    """Raise InputError where `replace_flow` would, so that it shows before other work is done."""
+    if kind != "learned" and not hasattr(model, "flow_net"):
+        raise KnownFlowError(f"--flow {kind}: this method has no flow that could be replaced")
+    if kind == "true":
+        recorded_plan(Path(dataset_path))
 
 
 def zero_flow(name: str, height: int, width: int) -> FlowOf:
@@ -94,7 +101,12 @@ def true_flow(dataset_path: str | Path) -> Callable[[str, int, int], FlowOf]:
                 f"--flow true: the network sees {width}x{height} pixels, the generator made {settings.width}x"
                 f"{settings.height}; test at that size (SCALES)"
             )
-        clip = make_clip(settings, *video_of_stem(name))
+        try:
+            clip = make_clip(settings, *video_of_stem(name))
+        except ValueError as error:
+            raise KnownFlowError(
+                f"--flow true: '{name}' is no video of the generator, so its flow is not known"
+            ) from error
 
         def between(frame: int, other: int) -> np.ndarray:
             found = clip.flow(frame, other)

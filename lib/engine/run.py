@@ -35,13 +35,14 @@ class Run:
     """One run of a method.
 
     cfg: its configuration. name: of its configuration file. flow: which flow features follow in testing
-    (`lib.engine.known_flow`).
+    (`lib.engine.known_flow`). videos: how many of the test set's are tested, the first ones; 0: all.
     """
 
     cfg: Config
     name: str
     device: torch.device
     flow: str = "learned"
+    videos: int = 0
 
     @property
     def train_folder(self) -> Path:
@@ -53,6 +54,7 @@ class Run:
         """Results and evaluation: <output_path>/<configuration>/<test_image_set>, then what is special about them."""
         name = self.cfg.dataset.test_image_set + ("_seq_nms" if self.cfg.TEST.SEQ_NMS else "")
         name += "" if self.flow == "learned" else f"_{self.flow}_flow"
+        name += f"_first_{self.videos}" if self.videos else ""  # a try must not replace what a whole test found
         return Path(self.cfg.output_path) / self.name / name
 
     def classes(self) -> Classes:

@@ -29,14 +29,14 @@ RAW_RESULTS = "raw_detections.txt"  # of a test that leaves NMS and Seq-NMS for 
 TIMING = "timing.json"  # beside the results: how fast the frames of the last test went
 
 
-def run_test(run: Run, method: Method, model: nn.Module, first_videos: int = 0, raw: bool = False) -> dict:
+def run_test(run: Run, method: Method, model: nn.Module, raw: bool = False) -> dict:
     """Detect over the run's test set with `model`, save and evaluate the results, log the table.
 
-    first_videos: only so many; 0: all. raw: save every box over the threshold in RAW_RESULTS, for NMS and Seq-NMS to
-    come, and do not evaluate. Returns what evaluation.json holds, of raw results nothing. Raises InputError.
+    raw: save every box over the threshold in RAW_RESULTS, for NMS and Seq-NMS to come, and do not evaluate. Returns
+    what evaluation.json holds, of raw results nothing. Raises InputError.
     """
     cfg, folder = run.cfg, run.test_folder
-    truth, videos = _test_set(run, first_videos)  # before the long part: broken annotations show at once
+    truth, videos = _test_set(run)  # before the long part: broken annotations show at once
     path, decimals = (folder / RAW_RESULTS, RAW_DECIMALS) if raw else (folder / RESULTS, DECIMALS)
     with ResultsWriter(path, _fingerprint(model, cfg, len(videos)), decimals) as results:
         timing = _detect(run, method, model, videos, results, raw)
@@ -47,13 +47,13 @@ def run_test(run: Run, method: Method, model: nn.Module, first_videos: int = 0, 
     return evaluate_results(truth, folder, cfg)
 
 
-def _test_set(run: Run, first_videos: int) -> tuple[GroundTruth, list[Video]]:
+def _test_set(run: Run) -> tuple[GroundTruth, list[Video]]:
     cfg = run.cfg
     cache = Path(cfg.dataset.root_path) / "cache"
     dataset = ImageNetVID(cfg.dataset.dataset_path, cfg.dataset.test_image_set, run.classes(), cache)
     truth, videos = dataset.ground_truth(), dataset.videos()
-    if 0 < first_videos < len(videos):
-        videos = videos[:first_videos]
+    if 0 < run.videos < len(videos):
+        videos = videos[: run.videos]
         truth = truth.first_frames(sum(video.length for video in videos))
         cfg.dataset.motion_iou_path = ""  # it covers the whole set
         _LOGGER.info("only the first %d videos; motion from their track ids", len(videos))

@@ -7,7 +7,7 @@ import torch
 from lib.data.synthetic.casting import Settings, make_clip
 from lib.data.synthetic.dataset import Plan, make_dataset
 from lib.data.synthetic.flow_pairs import flow_in_cells
-from lib.engine.known_flow import KnownFlow, KnownFlowError, replace_flow, true_flow, zero_flow
+from lib.engine.known_flow import KnownFlow, KnownFlowError, check_flow, replace_flow, true_flow, zero_flow
 from lib.errors import InputError
 from lib.models.postprocess import PostProcess
 from tests.models.small import assert_same_detections, random_frames, small_rfcn
@@ -91,3 +91,10 @@ def test_what_cannot_be_known_is_said(dataset, tmp_path):
         replace_flow(small_dff(), "true", tmp_path)
     with pytest.raises(KnownFlowError, match="256x192"):
         true_flow(dataset)("val/syn_val_00000000", 192, 256)
+    with pytest.raises(KnownFlowError, match="'val/street' is no video of the generator"):
+        true_flow(dataset)("val/street", 96, 128)
+    for model, kind, folder in ((small_rfcn(), "zero", dataset), (small_dff(), "true", tmp_path)):
+        with pytest.raises(InputError):
+            check_flow(model, kind, folder)
+    check_flow(small_rfcn(), "learned", tmp_path)
+    check_flow(small_dff(), "true", dataset)

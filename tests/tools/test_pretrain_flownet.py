@@ -89,6 +89,7 @@ def test_clips_of_a_data_set_and_flying_chairs(tmp_path, capsys):
         (["--batch", "0"], r"--batch must be at least 1"),
         (["--held-out-clips", "0"], r"--held-out-clips must be at least 1"),
         (["--epochs", "0"], r"--epochs must be at least 1"),
+        (["--device", "toaster"], r"--device toaster: there is no such device"),
     ],
 )
 def test_what_cannot_work_is_said_in_a_line(tmp_path, monkeypatch, capsys, arguments, said):

@@ -1,0 +1,32 @@
+"""The device that a script is asked to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from lib.errors import InputError
+
+
+class DeviceError(InputError):
+    """A device that is not there; the message names it and says what to give instead."""
+
+
+def default_device() -> str:
+    """What is computed on where nothing is said."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_of(name: str) -> torch.device:
+    """The device called `name`: cpu, cuda or cuda:N. Raises DeviceError for another, or a GPU that is not there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"--device {name}: there is no such device; give cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"--device {name}: not a device for this program; give cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"--device {name}: PyTorch sees {torch.cuda.device_count()} GPUs here; give another one, or cpu "
+            "(tools/doctor.py says what this machine has)"
+        )
+    return device
