@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# From a fresh clone to the table of all methods and a clip that shows them side by side: set up, make the synthetic data
-# set, train R-FCN, and from it DFF and FGFA, test all of them, compare, show.
-# Re-runnable: finished steps are not done again, an interrupted training goes on. Example: SEED=1 bash tools/quickstart.sh
+# From a fresh clone to the table of all methods and a clip of them side by side: set up, make the synthetic data set,
+# train R-FCN, and from it DFF and FGFA, test all of them, compare, show.
+# Re-runnable: what is set up, made and trained stays, an interrupted training goes on; tests and pictures are made anew.
+# Example: SEED=1 bash tools/quickstart.sh
 # FLOW_BOUNDS=1 also tests DFF and FGFA with zero flow and with the generator's true flow in place of the learned one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,7 +13,7 @@ OUT=output/quickstart
 RUN="$OUT/seed_$SEED"
 RFCN=resnet_v1_18_synthetic_vid
 VIDEO=resnet_v1_18_flownet_synthetic_vid
-CLIP=data/synthetic_vid/Data/VID/val/syn_val_00000013
+CLIP=data/synthetic_vid/Data/VID/val/syn_val_00000037 # one on which the methods differ
 step() { printf '\n== %s (%ss since the start)\n' "$1" "$SECONDS"; }
 
 bash tools/setup_env.sh
@@ -36,8 +37,8 @@ START="$RUN/rfcn/$RFCN/DET_train_30classes+VID_train_15frames/rfcn_synthetic-000
 step "Deep Feature Flow, from that R-FCN and the flow network in model/"
 run dff experiments/dff/dff_end2end_train_test.py TRAIN.RESUME=true "network.pretrained_model=$START"
 
-step "Flow-Guided Feature Aggregation, from the same"
-run fgfa experiments/fgfa/fgfa_end2end_train_test.py TRAIN.RESUME=true "network.pretrained_model=$START"
+step "Flow-Guided Feature Aggregation, from the same" # three frames a sample: without mirrored copies it takes half as long
+run fgfa experiments/fgfa/fgfa_end2end_train_test.py TRAIN.RESUME=true TRAIN.FLIP=false "network.pretrained_model=$START"
 
 step "Flow-Guided Feature Aggregation with Seq-NMS: testing once more"
 run fgfa fgfa/test.py TEST.SEQ_NMS=true
@@ -64,9 +65,13 @@ if [ "${FLOW_BOUNDS:-0}" != 0 ]; then
         "FGFA, zero flow=${FGFA_TEST}_zero_flow" "FGFA, learned flow=$FGFA_TEST" "FGFA, true flow=${FGFA_TEST}_true_flow"
 fi
 
+step "A report on all of them"
+$PY tools/report.py "$RFCN_TEST" "$DFF_TEST" "$FGFA_TEST" "${FGFA_TEST}_seq_nms" --names R-FCN DFF FGFA "FGFA + Seq-NMS" \
+    --dataset-path data/synthetic_vid --out "$RUN/report.html"
+
 step "All methods (seed $SEED)"
 $PY tools/compare_methods.py --seed "$SEED" --json "$OUT/results.json" \
     "R-FCN=$RFCN_TEST" "DFF=$DFF_TEST" "FGFA=$FGFA_TEST" "FGFA + Seq-NMS=${FGFA_TEST}_seq_nms"
 
 printf '\nDone in %ss. Look at:\n' "$SECONDS"
-printf '  %s\n' "$OUT/data.png" "$OUT/results.json" "$RUN/methods.mp4" "$RUN/methods.png"
+printf '  %s\n' "$OUT/data.png" "$OUT/results.json" "$RUN/methods.mp4" "$RUN/methods.png" "$RUN/report.html"

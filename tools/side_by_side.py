@@ -25,11 +25,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("clips", nargs="+", metavar="TITLE=FILE", help="a video file or a folder of frames")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="ends in .mp4 or .webm")
     parser.add_argument("--fps", type=float, default=0.0, help="frames a second; default: the first clip's")
-    parser.add_argument("--sheet", type=int, default=6, metavar="N", help="frames on the contact sheet")
+    parser.add_argument("--sheet", type=int, default=4, metavar="N", help="frames on the contact sheet")
     return parser.parse_args(argv)
 
 
-def join(clips: Sequence[str], out: Path, fps: float = 0.0, on_sheet: int = 6) -> tuple[Path, Path]:
+def join(clips: Sequence[str], out: Path, fps: float = 0.0, on_sheet: int = 4) -> tuple[Path, Path]:
     """Write the clip and its contact sheet; returns their paths. Raises SourceError for clips of different lengths."""
     titles, sources = [], []
     for clip in clips:
@@ -41,9 +41,8 @@ def join(clips: Sequence[str], out: Path, fps: float = 0.0, on_sheet: int = 6) -
     sheet = ContactSheet(on_sheet, width=min(1920, 480 * len(clips)))
     with VideoWriter(out, fps or sources[0].fps or DEFAULT_FPS) as video:
         for number, frames in enumerate(tqdm(_together(sources, clips), unit="frame", total=sources[0].length), 1):
-            row = side_by_side(frames, titles)
-            video.write(row)
-            sheet.add(row, f"frame {number}")
+            video.write(side_by_side(frames, titles))
+            sheet.add(side_by_side(frames, [f"{title}, frame {number}" for title in titles]), "")
     sheet_path = out.with_suffix(".png")
     sheet.write(sheet_path)
     return out, sheet_path

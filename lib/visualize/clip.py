@@ -115,7 +115,7 @@ class ContactSheet:
         self._stride, self._seen = 1, 0
 
     def add(self, image: np.ndarray, caption: str) -> None:
-        """The clip's next frame; the sheet keeps a small copy, or nothing."""
+        """The clip's next frame, with what to write on it, if anything; the sheet keeps a small copy, or nothing."""
         if self._seen % self._stride == 0:
             if len(self._kept) == 8 * self.count:
                 self._kept = self._kept[::2]
@@ -132,7 +132,8 @@ class ContactSheet:
         if not self._kept:
             raise ValueError(f"{path}: no frame was added, so there is no contact sheet")
         rows = np.rint(np.linspace(0, len(self._kept) - 1, min(self.count, len(self._kept)))).astype(int)
-        write_image(path, grid([draw_caption(*self._kept[row]) for row in rows]))
+        kept = [self._kept[row] for row in rows]
+        write_image(path, grid([draw_caption(image, caption) if caption else image for image, caption in kept]))
 
 
 def side_by_side(frames: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
