@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor, nn
 
 from lib.data.synthetic.casting import make_clip
 from lib.data.synthetic.dataset import recorded_plan
-from lib.data.synthetic.flow_pairs import STRIDE, flow_in_cells
+from lib.data.synthetic.flow_pairs import STRIDE, flow_in_cells, things_in_cells
 from lib.data.synthetic.writer import video_of_stem
 from lib.errors import InputError
 
 KINDS = ("learned", "zero", "true")
+SURROUNDINGS = 3.0  # cells around an object that true flow moves with it
 FlowOf = Callable[[int, int], np.ndarray]  # (frame, other frame), from 0 -> (2, H, W) pixels or (2, h, w) cells
 
 
@@ -92,7 +94,7 @@ def zero_flow(name: str, height: int, width: int) -> FlowOf:
 
 
 def true_flow(dataset_path: str | Path) -> Callable[[str, int, int], FlowOf]:
-    """What the generator knows; in a cell that shows several things, the flow of one (`flow_in_cells`)."""
+    """What the generator knows, with the surroundings of an object moving as it does (`with_surroundings`)."""
     settings = recorded_plan(Path(dataset_path)).settings
 
     def of_video(name: str, height: int, width: int) -> FlowOf:
@@ -110,8 +112,20 @@ def true_flow(dataset_path: str | Path) -> Callable[[str, int, int], FlowOf]:
 
         def between(frame: int, other: int) -> np.ndarray:
             found = clip.flow(frame, other)
-            return flow_in_cells(found.flow, found.layers)
+            return with_surroundings(flow_in_cells(found.flow, found.layers), things_in_cells(found.layers) > 0)
 
         return between
 
     return of_video
+
+
+def with_surroundings(flow: np.ndarray, objects: np.ndarray, reach: float = SURROUNDINGS) -> np.ndarray:
+    """`flow` (2, h, w) with that of the nearest object in the cells up to `reach` cells from one; objects: (h, w) bool.
+
+    What a network says of an object lies around it too, as far as its receptive fields go. Were that read along the
+    background's own flow, the object's rim would stay behind, and be seen twice.
+    """
+    if not objects.any():
+        return flow
+    distance, nearest = ndimage.distance_transform_edt(~objects, return_indices=True)
+    return np.where(distance <= reach, flow[:, nearest[0], nearest[1]], flow)

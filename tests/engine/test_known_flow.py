@@ -6,8 +6,16 @@ import torch
 
 from lib.data.synthetic.casting import Settings, make_clip
 from lib.data.synthetic.dataset import Plan, make_dataset
-from lib.data.synthetic.flow_pairs import flow_in_cells
-from lib.engine.known_flow import KnownFlow, KnownFlowError, check_flow, replace_flow, true_flow, zero_flow
+from lib.data.synthetic.flow_pairs import flow_in_cells, things_in_cells
+from lib.engine.known_flow import (
+    KnownFlow,
+    KnownFlowError,
+    check_flow,
+    replace_flow,
+    true_flow,
+    with_surroundings,
+    zero_flow,
+)
 from lib.errors import InputError
 from lib.models.postprocess import PostProcess
 from tests.models.small import assert_same_detections, random_frames, small_rfcn
@@ -80,8 +88,25 @@ def dataset(tmp_path_factory):
 def test_true_flow_is_the_generators(dataset, name, split, index):
     found = make_clip(SETTINGS, split, index).flow(4, 1)
     between = true_flow(dataset)(name, 96, 128)
-    np.testing.assert_array_equal(between(4, 1), flow_in_cells(found.flow, found.layers))
+    plain, objects = flow_in_cells(found.flow, found.layers), things_in_cells(found.layers) > 0
+    np.testing.assert_array_equal(between(4, 1)[:, objects], plain[:, objects])
+    np.testing.assert_array_equal(between(4, 1), with_surroundings(plain, objects))
     assert np.abs(between(4, 1)).max() > 0.05, "nothing moves, nothing is compared"
+
+
+def test_surroundings_move_with_the_nearest_object():
+    random = np.random.default_rng(0)
+    flow = random.standard_normal((2, 9, 11)).astype(np.float32)
+    objects = np.zeros((9, 11), bool)
+    objects[1, 2] = objects[6, 8] = True
+    found = with_surroundings(flow, objects, reach=2.0)
+    for y in range(9):
+        for x in range(11):
+            near = [(np.hypot(y - i, x - j), i, j) for i, j in ((1, 2), (6, 8))]
+            distance, i, j = min(near)
+            expected = flow[:, i, j] if distance <= 2 else flow[:, y, x]
+            np.testing.assert_array_equal(found[:, y, x], expected)
+    assert with_surroundings(flow, np.zeros_like(objects)) is flow
 
 
 def test_what_cannot_be_known_is_said(dataset, tmp_path):
