@@ -7,8 +7,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 SEED="${SEED:-0}"
-# Threads that wait sleep instead of spinning: where other programs want the cores too, spinning costs several times the work.
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+# Threads that wait spin for a moment only and then sleep: where other programs want the cores too, spinning on costs
+# several times the work.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
 OUT=output/quickstart
 RUN="$OUT/seed_$SEED"
 RFCN=resnet_v1_18_synthetic_vid
@@ -37,8 +38,8 @@ START="$RUN/rfcn/$RFCN/DET_train_30classes+VID_train_15frames/rfcn_synthetic-000
 step "Deep Feature Flow, from that R-FCN and the flow network in model/"
 run dff experiments/dff/dff_end2end_train_test.py TRAIN.RESUME=true "network.pretrained_model=$START"
 
-step "Flow-Guided Feature Aggregation, from the same" # three frames a sample: without mirrored copies it takes half as long
-run fgfa experiments/fgfa/fgfa_end2end_train_test.py TRAIN.RESUME=true TRAIN.FLIP=false "network.pretrained_model=$START"
+step "Flow-Guided Feature Aggregation, from the same"
+run fgfa experiments/fgfa/fgfa_end2end_train_test.py TRAIN.RESUME=true "network.pretrained_model=$START"
 
 step "Flow-Guided Feature Aggregation with Seq-NMS: testing once more"
 run fgfa fgfa/test.py TEST.SEQ_NMS=true
