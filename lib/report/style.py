@@ -44,7 +44,7 @@ nav a:hover { color: var(--ink); }
 section { padding: 34px 0 6px; scroll-margin-top: 34px; }
 section + section { border-top: 1px solid var(--line); margin-top: 28px; }
 .tiles { display: grid; gap: 18px 28px; margin: 24px 0 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 270px), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 220px), 1fr)); }
 .tile { border-left: 4px solid var(--run); padding: 0 0 2px 14px; }
 .tile .name { font-weight: 600; overflow-wrap: anywhere; }
 .tile .big { font-size: 42px; line-height: 1.1; font-weight: 650; letter-spacing: -.02em; }
