@@ -196,7 +196,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--frames", type=int, default=176126, help="for ours alone; 0: leave out; default: %(default)s")
     parser.add_argument("--per-frame", type=int, default=100, help="detections of a frame; default: %(default)s")
     parser.add_argument("--classes", type=int, default=30, help="default: %(default)s")
-    parser.add_argument("--side-by-side-frames", type=int, default=1200, help="for both; default: %(default)s")
+    parser.add_argument("--side-by-side-frames", type=int, default=3000, help="for both; default: %(default)s")
     parser.add_argument("--ties", action="store_true", help="also measure what hangs on the order of equal scores")
     parser.add_argument(
         "--ties-decimals", type=int, nargs="+", default=[4, 2, 1], metavar="N", help="of scores; default: 4 2 1"
