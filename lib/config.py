@@ -266,6 +266,14 @@ def _convert(value: Any, default: Any, name: str, where: str) -> Any:
 
 
 def _validate(cfg: Config, where: str) -> None:
+    """Raise ConfigError, which names the key, for a value that cannot work."""
+    _check_choices(cfg, where)
+    _check_numbers(cfg, where)
+    _check_what_goes_together(cfg, where)
+    _check_lists_in_text(cfg, where)
+
+
+def _check_choices(cfg: Config, where: str) -> None:
     network, train = cfg.network, cfg.TRAIN
     choices = {
         "network.DEPTH": (network.DEPTH, (18, 34, 50, 101, 152)),
@@ -280,6 +288,10 @@ def _validate(cfg: Config, where: str) -> None:
     for key, (value, allowed) in choices.items():
         if value not in allowed:
             raise ConfigError(f"{where}: '{key}' must be one of {list(allowed)}, not {value!r}")
+
+
+def _check_numbers(cfg: Config, where: str) -> None:
+    network, train = cfg.network, cfg.TRAIN
     positive = {
         "network.WIDTH": network.WIDTH,
         "network.FLOW_WIDTH": network.FLOW_WIDTH,
@@ -303,6 +315,12 @@ def _validate(cfg: Config, where: str) -> None:
     for key, value in not_negative.items():
         if not 0 <= value < 2**32:  # what NumPy takes for a seed; a NaN is not in between either
             raise ConfigError(f"{where}: '{key}' must be 0 or more, and finite, not {value}")
+    if cfg.TEST.KEY_FRAME_INTERVAL < 0:
+        raise ConfigError(f"{where}: 'TEST.KEY_FRAME_INTERVAL' must be at least 1 (0: the method's own)")
+
+
+def _check_what_goes_together(cfg: Config, where: str) -> None:
+    network, train = cfg.network, cfg.TRAIN
     if network.FEAT_DIM < 2 or network.FEAT_DIM % 2:
         raise ConfigError(f"{where}: 'network.FEAT_DIM' is cut in two halves and must be even, not {network.FEAT_DIM}")
     if network.FGFA_FEAT_DIM < network.FEAT_DIM + 4:
@@ -312,8 +330,6 @@ def _validate(cfg: Config, where: str) -> None:
         )
     if train.MIN_OFFSET > train.MAX_OFFSET:
         raise ConfigError(f"{where}: 'TRAIN.MIN_OFFSET' {train.MIN_OFFSET} is above MAX_OFFSET {train.MAX_OFFSET}")
-    if cfg.TEST.KEY_FRAME_INTERVAL < 0:
-        raise ConfigError(f"{where}: 'TEST.KEY_FRAME_INTERVAL' must be at least 1 (0: the method's own)")
     anchors = len(network.ANCHOR_RATIOS) * len(network.ANCHOR_SCALES)
     if anchors != network.NUM_ANCHORS:
         raise ConfigError(
@@ -321,10 +337,14 @@ def _validate(cfg: Config, where: str) -> None:
         )
     if len(cfg.SCALES) != 1 or len(cfg.SCALES[0]) != 2 or min(cfg.SCALES[0]) < 1:
         raise ConfigError(f"{where}: 'SCALES' must be one pair [[short side, longest long side]], not {cfg.SCALES}")
+
+
+def _check_lists_in_text(cfg: Config, where: str) -> None:
     try:
         lr_steps(cfg)
     except ValueError as error:
-        raise ConfigError(f"{where}: 'TRAIN.lr_step' wants epochs such as \"1.333\", not {train.lr_step!r}") from error
+        wanted = f'wants epochs such as "1.333", not {cfg.TRAIN.lr_step!r}'
+        raise ConfigError(f"{where}: 'TRAIN.lr_step' {wanted}") from error
     for part in cfg.gpus.split(","):
         if part.strip() and not part.strip().isdigit():
             raise ConfigError(f"{where}: 'gpus' wants numbers such as \"0,1,2,3\", not {cfg.gpus!r}")

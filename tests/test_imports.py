@@ -18,6 +18,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "lib": (),
     "lib.errors": (),
     "lib.config": ("lib.errors",),
+    "lib.command_line": ("lib.errors",),
     "lib.structures": ("lib.errors",),
     "lib.boxes": ("lib.errors",),
     "lib.ops": BASE,

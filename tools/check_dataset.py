@@ -11,7 +11,6 @@ Example: python tools/check_dataset.py --data data/mine --image-set VID_val_vide
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -22,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from lib.command_line import add_classes_argument, run_tool
 from lib.data.classes import Classes, load_classes
 from lib.data.dataset_check import LEFT_OUT, WRONG, SetCheck, check_image_set, count_findings, find_image_sets
-from lib.errors import InputError
 from lib.evaluation.motion import motion_of
 from lib.evaluation.report import write_json
 from lib.structures import GroundTruth
@@ -43,9 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--show", type=int, default=20, metavar="N", help="of each kind of finding; 0: all; default: 20"
     )
-    parser.add_argument(
-        "--classes", default="", metavar="FILE", help="default: DIR/classes.txt, or else ImageNet VID's 30 classes"
-    )
+    add_classes_argument(parser)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; the result is the same")
     parser.add_argument("--json", metavar="OUT", help="also write everything that was found to this file")
     return parser.parse_args(arguments)
@@ -125,9 +122,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(main)

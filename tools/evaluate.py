@@ -11,7 +11,6 @@ Example: python tools/evaluate.py --dataset-path data/ILSVRC2015 --results raw_d
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import tempfile
@@ -24,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
+from lib.command_line import add_cache_argument, add_classes_argument, run_tool
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
-from lib.errors import InputError
 from lib.evaluation.coco_files import read_coco_results, read_coco_truth
 from lib.evaluation.report import evaluate, write_json, write_text
 from lib.evaluation.results_file import (
@@ -70,12 +69,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--coco", action="store_true", help="also COCO's AP, at IoU 0.5 and over 0.5 to 0.95")
     parser.add_argument("--json", metavar="OUT", help="also write the figures to this file")
     parser.add_argument("--csv", metavar="OUT", help="also write the table to this file")
-    parser.add_argument(
-        "--classes", default="", metavar="FILE", help="default: DIR/classes.txt, or else ImageNet VID's 30 classes"
-    )
-    parser.add_argument(
-        "--cache", default="data/cache", metavar="DIR", help="for the index of the annotations; default: %(default)s"
-    )
+    add_classes_argument(parser)
+    add_cache_argument(parser)
     args = parser.parse_args(arguments)
     if args.save_results and not args.seq_nms:
         parser.error("--save-results keeps what --seq-nms makes of the results; give both")
@@ -180,8 +175,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run_tool(main)

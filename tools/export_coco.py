@@ -7,7 +7,6 @@ Example: python tools/export_coco.py --dataset-path data/ILSVRC2015 --results de
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from lib.command_line import add_cache_argument, add_classes_argument, run_tool
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
-from lib.errors import InputError
 from lib.evaluation.coco_files import write_coco_results, write_coco_truth
 from lib.evaluation.results_file import find_results, read_blocks
 
@@ -34,12 +33,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="folder for ground_truth.json and detections.json"
     )
-    parser.add_argument(
-        "--classes", default="", metavar="FILE", help="default: DIR/classes.txt, or else ImageNet VID's 30 classes"
-    )
-    parser.add_argument(
-        "--cache", default="data/cache", metavar="DIR", help="for the index of the annotations; default: %(default)s"
-    )
+    add_classes_argument(parser)
+    add_cache_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -63,9 +58,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(main)

@@ -10,7 +10,6 @@ Example: python tools/make_image_sets.py --data data/mine --frames-per-video 20 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lib.command_line import add_classes_argument, run_tool
 from lib.data.classes import load_classes
 from lib.data.image_set_making import (
     FRAMES_PER_VIDEO,
@@ -30,7 +30,6 @@ from lib.data.image_set_making import (
     video_lines,
 )
 from lib.data.image_sets import DatasetError
-from lib.errors import InputError
 
 # What each list needs, below Data or Annotations
 NEEDS = {
@@ -54,9 +53,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--stills-per-class", type=int, default=STILLS_PER_CLASS, help="0: all; default: %(default)s, but all of snake"
     )
-    parser.add_argument(
-        "--classes", default="", metavar="FILE", help="default: DIR/classes.txt, or else ImageNet VID's 30 classes"
-    )
+    add_classes_argument(parser)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; the result is the same")
     parser.add_argument("--overwrite", action="store_true", help="replace lists that are there already")
     args = parser.parse_args(arguments)
@@ -110,9 +107,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(main)

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from lib.command_line import add_cache_argument, add_classes_argument, run_tool
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
-from lib.errors import InputError
 from lib.evaluation.motion import Motion, motion_from_file, motion_of, read_motion, write_motion
 from lib.structures import GroundTruth
 
@@ -36,12 +36,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--image-set", default="VID_val_videos", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--out", metavar="FILE", help="write the motion IoU of the image set to this .mat file")
     parser.add_argument("--check", metavar="FILE", help="show this .mat file; with --dataset-path, compare it too")
-    parser.add_argument(
-        "--classes", default="", metavar="FILE", help="default: DIR/classes.txt, or else ImageNet VID's 30 classes"
-    )
-    parser.add_argument(
-        "--cache", default="data/cache", metavar="DIR", help="for the index of the annotations; default: %(default)s"
-    )
+    add_classes_argument(parser)
+    add_cache_argument(parser)
     args = parser.parse_args(arguments)
     if not args.check and not args.dataset_path:
         parser.error("give --dataset-path, to compute motion IoU, or --check, to look at a file, or both")
@@ -100,9 +96,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(main)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -21,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
+from lib.command_line import add_cache_argument, add_classes_argument, run_tool
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
-from lib.errors import InputError
 from lib.evaluation.report import Part, find_motion
 from lib.evaluation.results_file import ResultsError, Unfinished, find_results
 from lib.evaluation.subset import choose_videos, detections_of_frames, truth_of_frames
@@ -54,12 +53,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--motion-iou", default="", metavar="FILE", help=".mat file; default: computed from the track ids"
     )
     parser.add_argument("--save-pngs", metavar="DIR", help="also write every picture to this folder")
-    parser.add_argument(
-        "--classes", default="", metavar="FILE", help="default: DIR/classes.txt, or else ImageNet VID's 30 classes"
-    )
-    parser.add_argument(
-        "--cache", default="data/cache", metavar="DIR", help="for the index of the annotations; default: %(default)s"
-    )
+    add_classes_argument(parser)
+    add_cache_argument(parser)
     args = parser.parse_args(arguments)
     if args.names and len(args.names) != len(args.results):
         parser.error(f"{len(args.names)} names for {len(args.results)} runs; give one for each")
@@ -150,9 +145,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        sys.exit(main())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_tool(main)
