@@ -27,6 +27,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "lib.evaluation": BASE,
     "lib.visualize": BASE,
     "lib.report": (*BASE, "lib.evaluation", "lib.data", "lib.visualize"),
+    "lib.synthetic": (*BASE, "lib.data"),
+    "lib.pretraining": (*BASE, "lib.data", "lib.synthetic"),
     "lib.checkpoints": (*BASE, "lib.models.mxnet_names"),
     "lib.engine": ("lib",),
     **dict.fromkeys(METHODS, ("lib",)),

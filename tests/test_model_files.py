@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.data.flow_loader import batch_of
-from lib.data.synthetic.casting import Settings
-from lib.data.synthetic.flow_pairs import held_out_pairs
-from lib.engine.flow_training import FlowTraining, held_out_errors
 from lib.engine.snapshot import load_backbone, load_flow
 from lib.models.build import build_features, build_flow_net
+from lib.pretraining.flow_loader import batch_of
+from lib.pretraining.flow_training import FlowTraining, held_out_errors
+from lib.synthetic.casting import Settings
+from lib.synthetic.flow_pairs import held_out_pairs
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
 README = (MODEL / "README.md").read_text(encoding="utf-8")

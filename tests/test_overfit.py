@@ -7,9 +7,9 @@ import torch
 from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.boxes import overlaps
-from lib.data.synthetic.casting import Settings, make_clip
 from lib.models.postprocess import PostProcess
 from lib.structures import Frame, TrainingBatch
+from lib.synthetic.casting import Settings, make_clip
 from rfcn.model import build_rfcn
 from tests.models.small import small_config, with_video_keys
 

@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
+from lib.evaluation.evaluate import write_json
 from lib.evaluation.mean_ap import MOTION_RANGES, mean_ap
 from lib.evaluation.mean_ap_reference import mean_ap_reference, read_results_reference
 from lib.evaluation.motion import Motion, motion_of
-from lib.evaluation.report import write_json
 from lib.evaluation.results_file import DetectionTable, ResultsWriter, read_results
 from lib.structures import GroundTruth
 

@@ -24,8 +24,8 @@ import numpy as np
 from lib.command_line import add_classes_argument, run_tool
 from lib.data.classes import Classes, load_classes
 from lib.data.dataset_check import LEFT_OUT, WRONG, SetCheck, check_image_set, count_findings, find_image_sets
+from lib.evaluation.evaluate import write_json
 from lib.evaluation.motion import motion_of
-from lib.evaluation.report import write_json
 from lib.structures import GroundTruth
 
 ENDS = (0.7, 0.9)  # of fast and medium motion

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lib.engine.testing import TIMING
 from lib.errors import InputError
-from lib.evaluation.report import write_json
+from lib.evaluation.evaluate import write_json
 
 RANGES = ("all", "slow", "medium", "fast")
 

@@ -27,7 +27,7 @@ from lib.command_line import add_cache_argument, add_classes_argument, run_tool
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
 from lib.evaluation.coco_files import read_coco_results, read_coco_truth
-from lib.evaluation.report import evaluate, write_json, write_text
+from lib.evaluation.evaluate import evaluate, write_json, write_text
 from lib.evaluation.results_file import (
     DetectionTable,
     ResultsError,

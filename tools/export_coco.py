@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dataset = ImageNetVID(args.dataset_path, args.image_set, classes, args.cache)
     truth, index = dataset.ground_truth(), dataset.index
     top = os.path.join(args.dataset_path, "Data", dataset.image_set.kind)
-    files = [Path(os.path.relpath(path, top)).as_posix() for path in dataset.frames()]
+    files = [Path(os.path.relpath(path, top)).as_posix() for path in dataset.frame_paths()]
     sizes = np.stack((index.widths, index.heights), axis=1)
     write_coco_truth(args.out / "ground_truth.json", truth, [video.name for video in dataset.videos()], files, sizes)
     print(f"{args.out / 'ground_truth.json'}: {truth.num_frames} images, {len(truth.labels)} annotations")

@@ -14,9 +14,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from lib.data.synthetic.casting import Settings
-from lib.data.synthetic.dataset import Plan, make_dataset, summary
-from lib.data.synthetic.preview import contact_sheet
+from lib.synthetic.casting import Settings
+from lib.synthetic.dataset import Plan, make_dataset, summary
+from lib.synthetic.preview import contact_sheet
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

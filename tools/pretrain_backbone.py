@@ -18,11 +18,9 @@ import torch
 from lib.config import Config, default_config
 from lib.data.annotations import AnnotationError
 from lib.data.classes import ClassListError, load_classes
-from lib.data.crops import Crops, Regions, crop_loader, regions_of_folder, regions_of_objects, split
 from lib.data.image_sets import DatasetError
 from lib.data.roidb import load_roidb
 from lib.data.transforms import ImageError
-from lib.engine.classify import Classifier, accuracy
 from lib.engine.device import default_device, device_of
 from lib.engine.run_log import open_log
 from lib.engine.snapshot import save_atomically
@@ -30,6 +28,8 @@ from lib.engine.train import train
 from lib.errors import InputError
 from lib.models.mxnet_names import mxnet_name
 from lib.models.resnet import UNITS_PER_STAGE, ResNet
+from lib.pretraining.classifier import Classifier, accuracy
+from lib.pretraining.crops import Crops, Regions, crop_loader, regions_of_folder, regions_of_objects, split
 
 _RATES = {"adamw": 2e-3, "sgd": 0.05}
 # Faster convolutions, the same values. Not for narrower nets: on the CPU, the gradient of a strided 1x1 convolution of

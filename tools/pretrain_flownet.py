@@ -26,16 +26,8 @@ import numpy as np
 import torch
 
 from lib.config import Config, default_config
-from lib.data.flow_loader import FlowBatch, FlowLoader, FlowPairs, PairSource, batch_of
-from lib.data.flying_chairs import FlyingChairs
 from lib.data.image_sets import DatasetError
-from lib.data.synthetic.casting import Settings
-from lib.data.synthetic.catalogue import DRAWINGS
-from lib.data.synthetic.cutouts import Cutouts
-from lib.data.synthetic.dataset import recorded_plan
-from lib.data.synthetic.flow_pairs import ClipPairs, FlowPair, held_out_pairs
 from lib.engine.device import default_device, device_of
-from lib.engine.flow_training import FlowTraining, held_out_errors
 from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
 from lib.engine.snapshot import SnapshotFolder, load_snapshot, save_atomically
@@ -43,6 +35,14 @@ from lib.engine.train import train
 from lib.errors import InputError
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_name
+from lib.pretraining.flow_loader import FlowBatch, FlowLoader, FlowPairs, PairSource, batch_of
+from lib.pretraining.flow_training import FlowTraining, held_out_errors
+from lib.pretraining.flying_chairs import FlyingChairs
+from lib.synthetic.casting import Settings
+from lib.synthetic.catalogue import DRAWINGS
+from lib.synthetic.cutouts import Cutouts
+from lib.synthetic.dataset import recorded_plan
+from lib.synthetic.flow_pairs import ClipPairs, FlowPair, held_out_pairs
 from lib.visualize.flow import FlowRow, flow_sheet
 
 _LOGGER = logging.getLogger(__name__)

@@ -23,11 +23,11 @@ from tqdm import tqdm
 from lib.command_line import add_cache_argument, add_classes_argument, run_tool
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
-from lib.evaluation.report import Part, find_motion
+from lib.evaluation.evaluate import Coverage, find_motion
 from lib.evaluation.results_file import ResultsError, Unfinished, find_results
 from lib.evaluation.subset import choose_videos, detections_of_frames, truth_of_frames
 from lib.report.analysis import Analysis, analyse, size_ranges
-from lib.report.clips import Clip
+from lib.report.clips import ReportVideo
 from lib.report.page import SECTIONS, ReportError, make_page
 from lib.report.pictures import write_file
 from lib.report.provenance import find_provenance
@@ -88,14 +88,14 @@ def frames_to_compare(
     return wanted[frame_videos]
 
 
-def clips_of(args: argparse.Namespace, source: Source) -> list[Clip]:
+def clips_of(args: argparse.Namespace, source: Source) -> list[ReportVideo]:
     """The videos of the data set with the files of their frames; COCO-VID JSON does not say where those are."""
     if args.ground_truth:
         lengths = np.bincount(source.truth.videos, minlength=len(source.videos)).tolist()
-        return [Clip(name, [""] * length) for name, length in zip(source.videos, lengths, strict=True)]
+        return [ReportVideo(name, [""] * length) for name, length in zip(source.videos, lengths, strict=True)]
     classes = load_classes(args.classes, args.dataset_path)
     videos = ImageNetVID(args.dataset_path, args.image_set, classes, args.cache).videos()
-    return [Clip(video.name, [video.frame_path(i) for i in range(video.length)]) for video in videos]
+    return [ReportVideo(video.name, [video.frame_path(i) for i in range(video.length)]) for video in videos]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             provenance = find_provenance(path)
             runs.append(analyse(name, os.fspath(found), provenance, truth, table, motion, sizes, done))
             bar.update()
-        part = "" if chosen.all() else f"Only a part of the image set: {Part.of(whole, chosen)}."
+        part = "" if chosen.all() else f"Only a part of the image set: {Coverage.of(whole, chosen)}."
         where = args.ground_truth or f"{args.image_set} of {args.dataset_path}"
         subject = Subject(truth, clips_of(args, source), where, motion_source, size_words, part)
 

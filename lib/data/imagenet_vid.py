@@ -81,7 +81,7 @@ class ImageNetVID:
         """Number of frames F."""
         return len(self._stems)
 
-    def frames(self) -> list[str]:
+    def frame_paths(self) -> list[str]:
         """The image files of all F frames, in the order of their ids."""
         return [self.image_set.image_path(stem) for stem in self._stems]
 

@@ -13,11 +13,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from lib.data.synthetic.casting import make_clip
-from lib.data.synthetic.dataset import recorded_plan
-from lib.data.synthetic.flow_pairs import STRIDE, flow_in_cells, things_in_cells
-from lib.data.synthetic.writer import video_of_stem
 from lib.errors import InputError
+from lib.synthetic.casting import make_clip
+from lib.synthetic.dataset import recorded_plan
+from lib.synthetic.flow_pairs import STRIDE, flow_in_cells, things_in_cells
+from lib.synthetic.writer import video_of_stem
 
 KINDS = ("learned", "zero", "true")
 SURROUNDINGS = 3.0  # cells around an object that true flow moves with it

@@ -17,7 +17,7 @@ from lib.data.transforms import Preprocessing
 from lib.engine.infer import InferenceTiming, detect_videos
 from lib.engine.known_flow import replace_flow
 from lib.engine.run import Method, Run
-from lib.evaluation.report import evaluate_results, write_json
+from lib.evaluation.evaluate import evaluate_results, write_json
 from lib.evaluation.results_file import DECIMALS, RAW_DECIMALS, ResultsWriter
 from lib.evaluation.seq_nms import SeqNMS, SeqNMSWriter
 from lib.models.build import build_postprocess

@@ -25,7 +25,7 @@ _JPEG_QUALITY = 82
 
 
 @dataclass(frozen=True)
-class Clip:
+class ReportVideo:
     """A video of the image set. images: the files of its frames, in order; "" for those that are not known."""
 
     name: str
@@ -77,7 +77,9 @@ def choose_clips(runs: Sequence[Analysis], count: int = 3) -> list[Choice]:
     return [choice for choice in choices if choice.videos]
 
 
-def clip_sheet(clip: Clip, runs: Sequence[Analysis], truth: GroundTruth, first_frame: int) -> tuple[bytes | None, str]:
+def clip_sheet(
+    clip: ReportVideo, runs: Sequence[Analysis], truth: GroundTruth, first_frame: int
+) -> tuple[bytes | None, str]:
     """A JPEG with a row of frames for each run, at most four runs, or None and the reason in words.
 
     first_frame: index of the clip's first frame in `truth`.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lib.report import charts
 from lib.report.analysis import Analysis
-from lib.report.clips import Clip, choose_clips, clip_sheet, f1_of_videos
+from lib.report.clips import ReportVideo, choose_clips, clip_sheet, f1_of_videos
 from lib.report.confusion import top_confusions
 from lib.report.errors import KINDS, TOTALS
 from lib.report.findings import findings
@@ -33,7 +33,7 @@ class Subject:
     """
 
     truth: GroundTruth
-    clips: Sequence[Clip]
+    clips: Sequence[ReportVideo]
     image_set: str
     motion: str
     sizes: str

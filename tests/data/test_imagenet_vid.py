@@ -24,7 +24,7 @@ def test_videos_of_both_kinds_of_list(toy, name):
     videos = dataset.videos()
     assert [(video.name, video.first_frame_id, video.length) for video in videos] == [("val/b", 1, 3), ("val/c", 4, 2)]
     assert videos[1].frame_path(1) == str(toy / "Data/VID/val/c/000001.JPEG")
-    assert dataset.frames() == [video.frame_path(i) for video in videos for i in range(video.length)]
+    assert dataset.frame_paths() == [video.frame_path(i) for video in videos for i in range(video.length)]
     assert len(dataset) == 5
 
 
@@ -58,7 +58,7 @@ def test_frames_as_a_network_reads_them(toy):
 
 def test_frames_listed_for_training(toy):
     dataset = _open(toy, "VID_train", training=True)
-    assert [path[-11:] for path in dataset.frames()] == [f"{i:06d}.JPEG" for i in (0, 2, 3, 5)]
+    assert [path[-11:] for path in dataset.frame_paths()] == [f"{i:06d}.JPEG" for i in (0, 2, 3, 5)]
     assert dataset.index.boxes[:, 0].tolist() == [0, 2, 3, 5]
     assert [video.length for video in dataset.videos()] == [1] * 4
     assert dataset.ground_truth().num_frames == 4

@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.synthetic.casting import Settings, make_clip
-from lib.data.synthetic.dataset import Plan, make_dataset
-from lib.data.synthetic.flow_pairs import flow_in_cells, things_in_cells
 from lib.engine.known_flow import (
     KnownFlow,
     KnownFlowError,
@@ -18,6 +15,9 @@ from lib.engine.known_flow import (
 )
 from lib.errors import InputError
 from lib.models.postprocess import PostProcess
+from lib.synthetic.casting import Settings, make_clip
+from lib.synthetic.dataset import Plan, make_dataset
+from lib.synthetic.flow_pairs import flow_in_cells, things_in_cells
 from tests.models.small import assert_same_detections, random_frames, small_rfcn
 from tests.models.small_video import small_dff, small_fgfa
 

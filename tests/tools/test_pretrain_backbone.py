@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.crops import Crops, crop_loader, regions_of_folder, split
 from lib.data.image_sets import DatasetError
 from lib.data.transforms import ImageError
 from lib.engine.snapshot import load_backbone
 from lib.models.resnet import ResNet
+from lib.pretraining.crops import Crops, crop_loader, regions_of_folder, split
 from tools.pretrain_backbone import main
 
 COLOURS = {"blue": (200, 40, 40), "green": (40, 200, 40)}  # B, G, R

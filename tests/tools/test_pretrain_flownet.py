@@ -7,7 +7,7 @@ import torch
 
 from lib.engine.snapshot import load_weights
 from lib.models.flownet_s import FlowNetS
-from tests.data.test_flying_chairs import write_flo
+from tests.pretraining.test_flying_chairs import write_flo
 from tools.make_synthetic_vid import main as make_synthetic_vid
 from tools.pretrain_flownet import main, parse_arguments, settings_of
 

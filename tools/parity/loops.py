@@ -77,7 +77,7 @@ def _compare_roidb(recording: Recording, roidb: Roidb, root: Path) -> None:
     """Entries before and after the filter, mirrored copies included. Ours holds only those that are left."""
     entries = []  # (image, mirrored, from a video) in the originals' order
     for name in (_LISTS["list_det"], _LISTS["list_train"]):
-        frames = ImageNetVID(root, name, IMAGENET_VID, root / "cache", training=True).frames()
+        frames = ImageNetVID(root, name, IMAGENET_VID, root / "cache", training=True).frame_paths()
         for flipped in (False, True):
             entries += [(str(Path(path).relative_to(root)), flipped, name.startswith("VID")) for path in frames]
     left = [(_image_of(roidb, i, root), bool(roidb.flipped[i])) for i in range(len(roidb))]

@@ -1,0 +1,254 @@
+"""From results files to the figures of a run: a table for the console, JSON for everything else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lib.evaluation.mean_ap import MOTION_RANGES, ObjectRange, RangeResult, mean_ap
+from lib.evaluation.motion import Motion, motion_from_file, motion_of
+from lib.evaluation.results_file import DetectionTable, read_results
+from lib.evaluation.subset import detections_of_frames, objects_of_frames, truth_of_frames
+
+if TYPE_CHECKING:
+    from lib.config import Config
+    from lib.evaluation.coco_ap import CocoAP
+    from lib.structures import GroundTruth
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of an image set was evaluated."""
+
+    videos: int
+    of_videos: int
+    frames: int
+    of_frames: int
+
+    @staticmethod
+    def of(truth: GroundTruth, chosen: np.ndarray) -> Coverage:
+        """The frames `chosen` (F,) bool of the image set that `truth` describes."""
+        videos, of_videos = (len(np.unique(v)) for v in (truth.videos[chosen], truth.videos))
+        return Coverage(videos, of_videos, int(chosen.sum()), len(chosen))
+
+    def __str__(self) -> str:
+        share = self.frames / max(self.of_frames, 1)
+        return f"{self.videos} of {self.of_videos} videos, {self.frames} of {self.of_frames} frames ({share:.1%})"
+
+
+@dataclass
+class Evaluation:
+    """What a results file is worth. results: one per range, all objects first.
+
+    motion: of the objects; None where it is not known, and then only all objects have an AP. motion_source: where it
+    comes from, in words. frames_found: number of frames with at least one detection. part: what share of the image set
+    all this is about; None: the whole of it. coco: COCO's AP, where it was asked for.
+    """
+
+    class_names: list[str]
+    results: list[RangeResult]
+    motion: Motion | None
+    motion_source: str
+    files: list[str]
+    frames: int
+    frames_found: int
+    detections: int
+    part: Coverage | None = None
+    coco: CocoAP | None = None
+
+    def to_json(self) -> dict:
+        """`ap`, `mean_ap` and `motion` as the README describes them, with null for what has no ground truth."""
+        overall = self.results[0]
+        return {
+            "ap": _numbers(overall.ap),
+            "mean_ap": _number(overall.mean_ap),
+            "motion": [
+                {
+                    "range": list(r.range.motion),
+                    "name": r.range.name,
+                    "ap": _numbers(r.ap),
+                    "mean_ap": _number(r.mean_ap),
+                }
+                for r in self.results
+            ],
+            "class_names": self.class_names,
+            "objects": overall.objects.tolist(),
+            "frames": self.frames,
+            "frames_with_detections": self.frames_found,
+            "detections": self.detections,
+            "part": asdict(self.part) if self.part else None,
+            "coco": self.coco
+            and {
+                "ap50": _numbers(self.coco.ap50),
+                "mean_ap50": _number(self.coco.mean_ap50),
+                "ap": _numbers(self.coco.ap),
+                "mean_ap": _number(self.coco.mean_ap),
+            },
+            "motion_iou": self.motion_source,
+            "results": self.files,
+        }
+
+    def columns(self) -> list[tuple[str, np.ndarray, float]]:
+        """Name, APs (K,) and their mean of each kind of AP."""
+        columns = [(r.range.name, r.ap, r.mean_ap) for r in self.results]
+        if self.coco:
+            columns += [("COCO .5", self.coco.ap50, self.coco.mean_ap50), ("COCO", self.coco.ap, self.coco.mean_ap)]
+        return columns
+
+    def table(self) -> str:
+        """AP in per cent, per class and range, and what was evaluated. A dash: no such object."""
+        width, columns = max(5, *map(len, self.class_names)), self.columns()
+        rows = [f"{'AP (%)':<{width}} {'objects':>8}" + "".join(f" {name:>7}" for name, _, _ in columns)]
+        for k, name in enumerate(self.class_names):
+            aps = "".join(f" {_per_cent(ap[k]):>7}" for _, ap, _ in columns)
+            rows.append(f"{name:<{width}} {self.results[0].objects[k]:>8}{aps}")
+        means = "".join(f" {_per_cent(mean):>7}" for _, _, mean in columns)
+        rows.append(f"{'mean':<{width}} {self.results[0].objects.sum():>8}{means}")
+        return "\n".join([*rows, *self._account()])
+
+    def to_csv(self) -> str:
+        """AP from 0 to 1 per class and range as comma-separated values, the mean last; empty: no such object."""
+        text = io.StringIO()
+        rows, columns = csv.writer(text, lineterminator="\n"), self.columns()
+        rows.writerow(["class", "objects", *(name for name, _, _ in columns)])
+        for k, name in enumerate(self.class_names):
+            rows.writerow([name, self.results[0].objects[k], *(_exact(ap[k]) for _, ap, _ in columns)])
+        rows.writerow(["mean", self.results[0].objects.sum(), *(_exact(mean) for _, _, mean in columns)])
+        return text.getvalue()
+
+    def _account(self) -> list[str]:
+        lines = [f"{self.detections} detections in {self.frames_found} of {self.frames} frames"]
+        if self.part:
+            lines.append(f"only a part of the image set: {self.part}")
+        if self.motion is None:
+            return [*lines, f"motion: {self.motion_source}"]
+        shares = [self.motion.share(low, high) for low, high in ((0, 0.7), (0.7, 0.9), (0.9, math.inf))]
+        named = ", ".join(f"{share:.1%} {name}" for share, name in zip(shares, ("fast", "medium", "slow"), strict=True))
+        return [*lines, f"motion: {named} ({self.motion_source})"]
+
+
+def evaluate(
+    truth: GroundTruth,
+    files: Sequence[str | os.PathLike],
+    motion_file: str | os.PathLike = "",
+    detailed: bool = True,
+    chosen: np.ndarray | None = None,
+    read: Callable[[Sequence[str | os.PathLike], int, int], DetectionTable] = read_results,
+    coco: bool = False,
+) -> Evaluation:
+    """Evaluate results files, the parts of one run, against `truth`.
+
+    motion_file: motion IoU of the objects in the originals' .mat form; "": computed from the track ids.
+    detailed: also AP of fast, medium and slow objects. chosen: (F,) bool, the frames to evaluate, and no other; None:
+    all. read: how to read `files`, given the numbers of frames and classes. coco: also COCO's AP.
+    Raises ResultsError and MotionError.
+    """
+    # Before the results, which take longer to read: a wrong file shows at once
+    motion, source = find_motion(truth, motion_file, chosen) if detailed else (None, "not asked for")
+    table = read(files, truth.num_frames, len(truth.class_names))
+    part = None
+    if chosen is not None and not chosen.all():
+        part = Coverage.of(truth, chosen)
+        truth, table = truth_of_frames(truth, chosen), detections_of_frames(table, chosen)
+    if motion is None:
+        results = mean_ap(truth, table, ranges=MOTION_RANGES[:1])
+        results += [_unknown(r, len(truth.class_names)) for r in MOTION_RANGES[1:] if detailed]
+    else:
+        results = mean_ap(truth, table, motion.values, MOTION_RANGES, motion.zero_entries)
+    return Evaluation(
+        class_names=list(truth.class_names),
+        results=results,
+        motion=motion,
+        motion_source=source,
+        files=[os.fspath(file) for file in files],
+        frames=truth.num_frames,
+        frames_found=int(np.count_nonzero(np.bincount(table.frames, minlength=truth.num_frames))),
+        detections=len(table),
+        part=part,
+        coco=_coco_ap(truth, table) if coco else None,
+    )
+
+
+def _coco_ap(truth: GroundTruth, table: DetectionTable) -> CocoAP:
+    from lib.evaluation.coco_ap import coco_ap  # pycocotools imports matplotlib, which takes its time
+
+    return coco_ap(truth, table)
+
+
+def find_motion(
+    truth: GroundTruth, file: str | os.PathLike, chosen: np.ndarray | None = None
+) -> tuple[Motion | None, str]:
+    """Motion of the objects in the chosen frames, None where it cannot be known, and where it comes from."""
+    if file:
+        return motion_from_file(file, truth, chosen), f"from {os.fspath(file)}"
+    chosen = np.ones(truth.num_frames, bool) if chosen is None else chosen
+    objects = objects_of_frames(truth, chosen)
+    untracked = int((truth.track_ids[objects] < 0).sum())
+    if untracked:
+        _LOGGER.warning("%d of %d objects have no track id: no APs by motion", untracked, objects.sum())
+        return None, "not known, as objects lack track ids"
+    empty = int((np.diff(truth.offsets)[chosen] == 0).sum())
+    return Motion(motion_of(truth).values[objects], empty), "from track ids"
+
+
+def _unknown(wanted: ObjectRange, classes: int) -> RangeResult:
+    return RangeResult(wanted, np.full(classes, np.nan), np.zeros(classes, np.int64))
+
+
+def evaluate_results(truth: GroundTruth, folder: str | os.PathLike, cfg: Config) -> dict:
+    """Evaluate `<folder>/detections.txt` as the configuration says: log the table, write `<folder>/evaluation.json`.
+
+    Reads dataset.motion_iou_path and dataset.enable_detailed_eval; returns what the JSON holds.
+    """
+    dataset = cfg.dataset
+    evaluation = evaluate(
+        truth, [Path(folder, "detections.txt")], dataset.motion_iou_path, dataset.enable_detailed_eval
+    )
+    _LOGGER.info("%s", evaluation.table())
+    write_json(Path(folder, "evaluation.json"), evaluation.to_json())
+    return evaluation.to_json()
+
+
+def write_json(path: str | os.PathLike, content: dict) -> None:
+    """Write `content` to `path` in one step. The folder is made."""
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path` in one step. The folder is made."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    return [_number(value) for value in values.tolist()]
+
+
+def _exact(value: float) -> str:
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def _per_cent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"

@@ -1,0 +1,183 @@
+"""A whole synthetic data set: made in parallel, put in place in one step, never over something else."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+
+from lib.errors import InputError
+from lib.synthetic.casting import Settings
+from lib.synthetic.catalogue import class_names
+from lib.synthetic.writer import Tally, write_item, write_lists
+
+VERSION = 1  # raise it with every change that changes a picture or a box
+RECORD = "synthetic.json"  # in the data set's folder: what it was made from
+
+
+class OutputError(InputError):
+    """The place for the data set holds something else; the message names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many of what. flow: also write the flow from each frame of a video to the next."""
+
+    settings: Settings
+    train_videos: int = 240
+    val_videos: int = 60
+    stills: int = 400
+    flow: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("train_videos", "val_videos", "stills"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name.replace('_', ' ')}: {getattr(self, name)} is negative")
+
+    def items(self) -> list[tuple[str, int]]:
+        """Every (split, index)."""
+        counts = {"train": self.train_videos, "val": self.val_videos, "stills": self.stills}
+        return [(split, index) for split, count in counts.items() for index in range(count)]
+
+    def parameters(self) -> dict:
+        """All that decides the data set's bytes, as JSON values."""
+        return json.loads(json.dumps({"version": VERSION, **asdict(self)}))
+
+
+def make_dataset(
+    out: Path,
+    plan: Plan,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[Iterable, int], Iterable] | None = None,
+) -> tuple[Tally, bool]:
+    """Make the data set of `plan` in `out`; return what is in it and whether it had to be made.
+
+    A data set of the same plan is left as it is. Anything else in `out` raises OutputError, unless it is a synthetic
+    data set and `overwrite` is set. All is written to `<out>.part` first and takes its place only when complete.
+    progress: wraps an iterable of finished items, given their number.
+    """
+    out = Path(out)
+    known = _recorded(out)
+    if known is not None and known["parameters"] == plan.parameters() and not overwrite:
+        return _tally(known["contents"]), False
+    _refuse_other_contents(out, known, overwrite)
+    part = out.with_name(out.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    tally = Tally()
+    finished = _written(part, plan, workers)
+    for made in progress(finished, len(plan.items())) if progress else finished:
+        tally.add(made)
+    write_lists(part, plan.settings, plan.train_videos, plan.val_videos, plan.stills)
+    record = {"parameters": plan.parameters(), "contents": _contents(tally)}
+    (part / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    _put_in_place(part, out)
+    return tally, True
+
+
+def recorded_plan(folder: Path) -> Plan:
+    """The plan of the synthetic data set in `folder`. Raises OutputError where there is none, or one of other code."""
+    record = Path(folder) / RECORD
+    known = _recorded(Path(folder))
+    if known is None:
+        raise OutputError(f"{record}: cannot be read; make the data set with tools/make_synthetic_vid.py")
+    try:
+        values = {key: value for key, value in known["parameters"].items() if key != "version"}
+        settings = values["settings"] | {"motion_mix": tuple(values["settings"]["motion_mix"])}
+        plan = Plan(**values | {"settings": Settings(**settings)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(f"{record}: not the parameters of a synthetic data set ({error})") from error
+    if plan.parameters() != known["parameters"]:
+        raise OutputError(f"{record}: made by another version of the generator; make the data set again")
+    return plan
+
+
+def summary(tally: Tally, classes: int) -> str:
+    """A table of what a data set holds."""
+    moving = max(sum(tally.motion.values()), 1)
+    mix = ", ".join(f"{name} {100 * tally.motion[name] / moving:.1f}%" for name in ("fast", "medium", "slow"))
+    rows = [
+        ("videos", f"{tally.videos}"),
+        ("stills", f"{tally.stills}"),
+        ("frames and stills", f"{tally.frames}"),
+        ("tracks in videos", f"{tally.tracks}"),
+        (
+            "annotated objects",
+            f"{tally.objects} ({100 * tally.occluded / max(tally.objects, 1):.1f}% flagged occluded)",
+        ),
+        ("motion of those in videos", mix),
+    ]
+    rows += [(f"  {name}", f"{tally.classes[label]}") for label, name in enumerate(class_names(classes), 1)]
+    return "\n".join(f"{name:<28}{value}" for name, value in rows)
+
+
+def _written(root: Path, plan: Plan, workers: int) -> Iterator[Tally]:
+    """Write every item, in this process or in `workers` others, and yield its tally when it is done."""
+    jobs = [(root, plan.settings, split, index, plan.flow) for split, index in plan.items()]
+    if workers <= 1:
+        yield from (write_item(*job) for job in jobs)
+        return
+    # Spawned, not forked: a fork of a process that runs threads (OpenCV's, torch's) can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        futures = [pool.submit(write_item, *job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _recorded(out: Path) -> dict | None:
+    """The record of the synthetic data set in `out`; None where there is none."""
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise OutputError(f"{out / RECORD}: not readable as JSON ({error}); remove {out} and try again") from error
+    if not isinstance(record, dict) or not {"parameters", "contents"} <= set(record):
+        raise OutputError(f"{out / RECORD}: not a record of a synthetic data set; choose another folder")
+    return record
+
+
+def _refuse_other_contents(out: Path, known: dict | None, overwrite: bool) -> None:
+    if not out.exists() or (known is not None and overwrite):
+        return
+    if known is not None:
+        raise OutputError(
+            f"{out} holds a synthetic data set made with other parameters: choose another folder, or --overwrite"
+        )
+    if not out.is_dir() or any(out.iterdir()):
+        raise OutputError(f"{out} exists and is not a synthetic data set (no {RECORD} in it): choose another folder")
+
+
+def _put_in_place(part: Path, out: Path) -> None:
+    """Rename `part` to `out`; what was there before goes only once the new is complete."""
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(part, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _contents(tally: Tally) -> dict:
+    """The tally as JSON values, its counts in a fixed order."""
+    return {k: {str(n): v[n] for n in sorted(v)} if isinstance(v, dict) else v for k, v in vars(tally).items()}
+
+
+def _tally(contents: dict) -> Tally:
+    tally = Tally(**{k: v for k, v in contents.items() if k not in ("motion", "classes")})
+    tally.motion.update(contents["motion"])
+    tally.classes.update({int(label): count for label, count in contents["classes"].items()})
+    return tally
