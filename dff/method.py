@@ -1,4 +1,4 @@
-"""Deep Feature Flow for the scripts: its model, and which earlier frame is the reference in training."""
+"""Deep Feature Flow for the scripts and the Python API."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ def references(cfg: Config) -> ChooseReferences:
     return partial(one_reference, min_offset=first, max_offset=last)
 
 
-METHOD = Method(build=build_dff, references=references, score_threshold=1e-4)
+METHOD = Method("dff", build_dff, score_threshold=1e-4)

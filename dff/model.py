@@ -1,9 +1,9 @@
-"""Deep Feature Flow: features of a few key frames, moved to the frames between them (Zhu et al., CVPR 2017)."""
+"""Deep Feature Flow: computes features in key frames and warps them to the frames between (Zhu et al., CVPR 2017)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,38 +14,52 @@ from lib.models.build import build_detector, build_features, build_flow_net, fix
 from lib.models.detector import Detector
 from lib.models.features import Features
 from lib.models.flownet_s import FlowNetS
-from lib.models.frame_batches import begins_clip, stack_im_info, stack_images
-from lib.models.postprocess import PostProcess
+from lib.models.frame_batches import stack_frames
+from lib.models.postprocess import RawDetections
+from lib.models.video_model import KnownFlow
 from lib.ops import flow_warp
-from lib.structures import Detections, Frame, TrainingBatch
+from lib.structures import Frame, Inside, TrainingBatch
 
 
 @dataclass
 class KeyFrame:
-    """What is remembered of the latest key frame: all that the frames after it are made from.
+    """What is kept of the latest key frame.
 
-    half: (1, 3, H/2, W/2), as the flow network looks at it. features: (1, C, H/16, W/16), as they were computed.
+    frame: which one it was. half: (1, 3, H/2, W/2), its image as the flow network reads it.
+    features: (1, C, H/16, W/16), as they were computed.
     """
 
+    frame: Frame
     half: Tensor
     features: Tensor
 
 
 class DFF(nn.Module):
-    """Detects in a key frame's own features, and in any other frame on those of the key frame before it.
+    """Detects in a key frame's own features, and in any other frame in those of the key frame before it. A
+    `VideoModel`.
 
-    The flow network says where the content of a frame lies in its key frame; the key frame's features are read there
-    and multiplied by the scale map. They always come straight from the key frame, not from one frame to the next.
-    interval: frames from one key frame to the next, from each video's first frame on (KEY_FRAME_INTERVAL).
-    lr_mult: original parameter name -> multiple of the learning rate, as the originals train.
+    The flow network gives, for each cell of a frame, the place in the key frame that it shows; the key frame's features
+    are read there and multiplied by the scale map. They always come straight from the key frame, never from one frame
+    to the next.
+    interval: frames from one key frame to the next, counted from the first frame of a clip (KEY_FRAME_INTERVAL).
+    known_flow: takes the place of the learned flow in testing; the scale map stays the learned one.
     """
 
-    def __init__(self, features: Features, flow_net: FlowNetS, detector: Detector, interval: int = 10) -> None:
+    lr_mult = {"Convolution5_scale_bias": 0.0}  # as the originals train
+
+    def __init__(
+        self,
+        features: Features,
+        flow_net: FlowNetS,
+        detector: Detector,
+        interval: int,
+        known_flow: KnownFlow | None = None,
+    ) -> None:
         super().__init__()
         if interval < 1:
             raise ValueError(f"DFF's key frame interval must be at least 1, not {interval}")
-        self.features, self.flow_net, self.detector, self.interval = features, flow_net, detector, interval
-        self.lr_mult = {"Convolution5_scale_bias": 0.0}
+        self.features, self.flow_net, self.detector = features, flow_net, detector
+        self.interval, self.known_flow = interval, known_flow
 
     def losses(self, batch: TrainingBatch, rng: np.random.RandomState) -> dict[str, Tensor]:
         """Named loss terms and metrics of a batch of (current, reference) pairs; see `Detector.losses`.
@@ -67,61 +81,73 @@ class DFF(nn.Module):
         warped = flow_warp(features[moved], *self.flow_net(currents[moved], references[moved]))  # (M, C, H/16, W/16)
         return features.to(warped.dtype).index_copy(0, moved, warped)
 
-    def detect(self, frames: Iterable[Frame], postprocess: PostProcess, batch_images: int = 1) -> Iterator[Detections]:
-        """One `Detections` per frame, in order, in original pixels.
-
-        Up to `batch_images` frames, a key frame and those that follow it, go through the networks together; the
-        detections are the same, and no more frames are held. A new video or another frame size begins with a key frame.
-        """
-        key = None
-        for batch, begins_with_key in key_frame_batches(frames, self.interval, batch_images):
-            key, found = self._detect(batch, None if begins_with_key else key, postprocess)
-            yield from found
+    def begin_clip(self, batch_images: int = 1, inside: bool = False) -> DFFClip:
+        """See `VideoModel.begin_clip`. Frames are answered at once, or with the batch that they are in."""
+        return DFFClip(self, batch_images, inside)
 
     @torch.no_grad()
-    def _detect(
-        self, batch: list[Frame], key: KeyFrame | None, postprocess: PostProcess
-    ) -> tuple[KeyFrame, list[Detections]]:
-        """Detections of `batch`, whose features come from `key`, or from its own first frame where that is None."""
-        images = stack_images(batch, next(self.parameters()).device)  # (B, 3, H, W)
-        halves = self.flow_net.halve(images)  # (B, 3, H/2, W/2)
-        if key is None:
-            key = KeyFrame(halves[:1], self.features(images[:1]).contiguous())
-            followers = self.propagate(key, halves[1:])  # (B - 1, C, H/16, W/16)
-            features = torch.cat((key.features.to(followers.dtype), followers))  # (B, C, H/16, W/16)
-        else:
-            features = self.propagate(key, halves)  # (B, C, H/16, W/16)
-        return key, [postprocess(raw) for raw in self.detector.predict(features, stack_im_info(batch))]
+    def detect(
+        self, frames: Sequence[Frame], key: KeyFrame | None, inside: bool = False
+    ) -> tuple[KeyFrame, RawDetections]:
+        """Boxes and class probabilities in B frames of one size.
 
-    def propagate(self, key: KeyFrame, halves: Tensor) -> Tensor:
-        """The key frame's features moved to N frames, given as (N, 3, H/2, W/2): (N, C, H/16, W/16). N may be 0."""
+        key: the key frame before them; None: the first of them is a key frame. Returns it with the detections.
+        """
+        images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
+        halves = self.flow_net.halve(images)  # (B, 3, H/2, W/2)
+        first = 0
+        if key is None:
+            key, first = KeyFrame(frames[0].without_image(), halves[:1], self.features(images[:1]).contiguous()), 1
+        features = self.propagate(key, frames[first:], halves[first:], inside)  # (B - first, C, H/16, W/16)
+        if first:
+            features = torch.cat((key.features.to(features.dtype), features))  # (B, C, H/16, W/16)
+            if inside:
+                frames[0].inside = Inside(key.features[0], references=[])
+        return key, RawDetections(frames, *self.detector.predict(features, im_info))
+
+    def propagate(self, key: KeyFrame, frames: Sequence[Frame], halves: Tensor, inside: bool = False) -> Tensor:
+        """The key frame's features warped to N frames, given with their halves (N, 3, H/2, W/2): (N, C, H/16, W/16).
+
+        N may be 0. inside: fill in `Frame.inside`.
+        """
         if len(halves) == 0:
             return key.features[:0]
-        return flow_warp(key.features, *self.flow_net.between_halves(halves, key.half.expand_as(halves)))
+        flow, scale = self.flow_net.between_halves(halves, key.half.expand_as(halves))
+        if self.known_flow is not None:
+            flow = self.known_flow(frames, [key.frame] * len(frames)).to(flow)
+        warped = flow_warp(key.features, flow, scale)
+        if inside:
+            for n, frame in enumerate(frames):
+                frame.inside = Inside(warped[n], [key.frame.index], flow[n : n + 1], scale=scale[n])
+        return warped
 
 
-def key_frame_batches(frames: Iterable[Frame], interval: int, most: int) -> Iterator[tuple[list[Frame], bool]]:
-    """Consecutive frames that go together, at most `most`, and whether the first is a key frame; none of the others is.
+@dataclass
+class DFFClip:
+    """Deep Feature Flow over one clip (a `ClipDetector`): a key frame and those that follow it go through together."""
 
-    Key frames are the first of each video, or run of frames of one size, and every `interval`-th from there.
-    """
-    batch: list[Frame] = []
-    begins_with_key, previous = True, None
-    position = 0  # of the next frame, counted from its video's first key frame
-    for frame in frames:
-        if begins_clip(frame, previous):
-            if batch:
-                yield batch, begins_with_key
-            batch, position = [], 0
-        if not batch:
-            begins_with_key = position % interval == 0
-        batch.append(frame)
-        previous, position = frame, position + 1
-        if len(batch) == most or position % interval == 0:  # at once: nobody waits for a frame that has nothing to add
-            yield batch, begins_with_key
-            batch = []
-    if batch:
-        yield batch, begins_with_key
+    model: DFF
+    batch_images: int
+    inside: bool = False
+    key: KeyFrame | None = None
+    begun: int = 0  # frames taken
+    waiting: list[Frame] = field(default_factory=list)
+
+    def add(self, frame: Frame) -> list[RawDetections]:
+        self.waiting.append(frame)
+        self.begun += 1
+        # The frame before a key frame completes a batch: it would wait for nothing
+        if len(self.waiting) == self.batch_images or self.begun % self.model.interval == 0:
+            return self.close()
+        return []
+
+    def close(self) -> list[RawDetections]:
+        frames, self.waiting = self.waiting, []
+        if not frames:
+            return []
+        begins_with_key = (self.begun - len(frames)) % self.model.interval == 0
+        self.key, raw = self.model.detect(frames, None if begins_with_key else self.key, self.inside)
+        return [raw]
 
 
 def key_frame_interval(cfg: Config) -> int:
@@ -129,8 +155,8 @@ def key_frame_interval(cfg: Config) -> int:
     return cfg.TEST.KEY_FRAME_INTERVAL or 10
 
 
-def build_dff(cfg: Config, num_classes: int) -> DFF:
+def build_dff(cfg: Config, num_classes: int, known_flow: KnownFlow | None = None) -> DFF:
     """Deep Feature Flow as `cfg` describes it, with random weights; `num_classes` counts the background."""
     features, flow_net = build_features(cfg), build_flow_net(cfg, scale_channels=cfg.network.FEAT_DIM)
-    model = DFF(features, flow_net, build_detector(cfg, num_classes), key_frame_interval(cfg))
+    model = DFF(features, flow_net, build_detector(cfg, num_classes), key_frame_interval(cfg), known_flow)
     return fix_parameters(model, cfg)

@@ -1,17 +1,46 @@
-"""Detect with a trained Deep Feature Flow over the test set, save the results, print mAP and motion-specific mAP.
+"""Test Deep Feature Flow: detect in every frame of the test set, save the detections, evaluate them.
+
+The backbone runs on key frames only, every TEST.KEY_FRAME_INTERVAL-th frame of a video; their features are warped to
+the frames between along the flow, which --flow replaces by zero or by the generator's true flow. The log also says how
+AP falls with the distance from the key frame.
 
 Example: python dff/test.py --cfg configs/dff/resnet_v1_18_flownet_synthetic_vid.yaml --weights my.pth
 """
 
 from __future__ import annotations
 
+from dff.distance import log_by_distance
 from dff.method import METHOD
-from lib.engine.commands import add_test_arguments, parse_run, run_script, test_run
+from lib.command_line import run_script
+from lib.data.transforms import Preprocessing
+from lib.engine.arguments import add_flow_argument, run_of, test_parser
+from lib.engine.inference import detect_frames, read_ahead, with_seq_nms
+from lib.engine.testing import TestResults, evaluate_test, folder_suffix, known_flow, open_test_set
+from lib.models.build import build_postprocess
 
 
 def main(argv: list[str] | None = None) -> None:
-    run, arguments = parse_run(__doc__, argv, add_test_arguments)
-    test_run(run, METHOD, arguments)
+    parser = test_parser(__doc__)
+    add_flow_argument(parser)
+    arguments = parser.parse_intermixed_args(argv)
+    run = run_of(arguments, METHOD)
+    batch_images = run.cfg.TEST.BATCH_IMAGES
+    with run.testing(folder_suffix(arguments.flow, arguments.videos)) as folder:
+        test_set = open_test_set(run, arguments.videos)
+        flow = known_flow(arguments.flow, run.cfg)
+        model = run.load_model(test_set.classes, known_flow=flow)
+        preprocess = Preprocessing.from_config(run.cfg)
+        postprocess = build_postprocess(run.cfg, METHOD.score_threshold, raw=arguments.raw)
+        with TestResults(run, folder, test_set, raw=arguments.raw, redo=arguments.redo, flow=arguments.flow) as results:
+            for video in results.left:
+                frames = read_ahead(video.frames(preprocess), depth=batch_images + 4)
+                answers = detect_frames(model, frames, postprocess, batch_images, timing=results.timing)
+                for frame, found in answers if arguments.raw else with_seq_nms(answers, run.cfg):
+                    results.add(frame, found)
+                results.end_video()
+        if not arguments.raw:
+            evaluate_test(run, folder, test_set)
+            log_by_distance(test_set, folder, model.interval)
 
 
 if __name__ == "__main__":

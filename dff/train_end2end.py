@@ -1,17 +1,44 @@
-"""Train Deep Feature Flow end to end: features of key frames, moved along optical flow.
+"""Train Deep Feature Flow end to end: features of a reference frame, warped along the flow to the frame that is
+learned.
 
 Example: python dff/train_end2end.py --cfg configs/dff/resnet_v1_18_flownet_synthetic_vid.yaml TRAIN.lr=1e-3
 """
 
 from __future__ import annotations
 
-from dff.method import METHOD
-from lib.engine.commands import parse_run, run_script, train_run
+from functools import partial
+from pathlib import Path
+
+from dff.method import METHOD, references
+from lib.command_line import run_script
+from lib.data.loader import build_training_set, training_loader
+from lib.engine.arguments import run_of, run_parser
+from lib.engine.pretrained import load_pretrained
+from lib.engine.seeding import seed_everything
+from lib.engine.train import train
 
 
-def main(argv: list[str] | None = None) -> None:
-    run, _ = parse_run(__doc__, argv)
-    train_run(run, METHOD)
+def main(argv: list[str] | None = None) -> Path:
+    """Returns the last checkpoint."""
+    run = run_of(run_parser(__doc__).parse_intermixed_args(argv), METHOD, needs_weights=False)
+    cfg = run.cfg
+    with run.training() as folder:
+        seed_everything(cfg.TRAIN.SEED)
+        classes = run.dataset_classes()
+        # Each sample is a frame and one reference frame, drawn from as far back as a key frame can be in testing
+        data = build_training_set(cfg, classes, references(cfg), round_boxes=False)
+        model = METHOD.build(cfg, classes.num_classes)
+        load_pretrained(model, cfg)
+        return train(
+            model,
+            partial(training_loader, data, workers=cfg.TRAIN.WORKERS),
+            cfg,
+            folder,
+            num_samples=len(data),
+            device=run.device,
+            lr_mult=model.lr_mult,
+            identity=run.identify(classes),
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""FGFA for the scripts: its model, and which two neighbours are averaged in training."""
+"""FGFA for the scripts and the Python API."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def references(cfg: Config) -> ChooseReferences:
     return partial(two_references, min_offset=first, max_offset=last)
 
 
-METHOD = Method(build=build_fgfa, references=references)
+METHOD = Method("fgfa", build_fgfa, score_threshold=1e-3)

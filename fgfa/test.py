@@ -1,4 +1,7 @@
-"""Detect with a trained FGFA over the test set, save the results, print mAP and motion-specific mAP.
+"""Test FGFA: detect in every frame of the test set, save the detections, evaluate them.
+
+Each frame is detected in the average of its own features and those of TEST.KEY_FRAME_INTERVAL frames before and after
+it (TEST.CAUSAL: before it), warped along the flow, which --flow replaces by zero or by the generator's true flow.
 
 Example: python fgfa/test.py --cfg configs/fgfa/resnet_v1_18_flownet_synthetic_vid.yaml --weights my.pth
 """
@@ -6,12 +9,35 @@ Example: python fgfa/test.py --cfg configs/fgfa/resnet_v1_18_flownet_synthetic_v
 from __future__ import annotations
 
 from fgfa.method import METHOD
-from lib.engine.commands import add_test_arguments, parse_run, run_script, test_run
+from lib.command_line import run_script
+from lib.data.transforms import Preprocessing
+from lib.engine.arguments import add_flow_argument, run_of, test_parser
+from lib.engine.inference import detect_frames, read_ahead, with_seq_nms
+from lib.engine.testing import TestResults, evaluate_test, folder_suffix, known_flow, open_test_set
+from lib.models.build import build_postprocess
 
 
 def main(argv: list[str] | None = None) -> None:
-    run, arguments = parse_run(__doc__, argv, add_test_arguments)
-    test_run(run, METHOD, arguments)
+    parser = test_parser(__doc__)
+    add_flow_argument(parser)
+    arguments = parser.parse_intermixed_args(argv)
+    run = run_of(arguments, METHOD)
+    batch_images = run.cfg.TEST.BATCH_IMAGES
+    with run.testing(folder_suffix(arguments.flow, arguments.videos)) as folder:
+        test_set = open_test_set(run, arguments.videos)
+        flow = known_flow(arguments.flow, run.cfg)
+        model = run.load_model(test_set.classes, known_flow=flow)
+        preprocess = Preprocessing.from_config(run.cfg)
+        postprocess = build_postprocess(run.cfg, METHOD.score_threshold, raw=arguments.raw)
+        with TestResults(run, folder, test_set, raw=arguments.raw, redo=arguments.redo, flow=arguments.flow) as results:
+            for video in results.left:
+                frames = read_ahead(video.frames(preprocess), depth=batch_images + 4)
+                answers = detect_frames(model, frames, postprocess, batch_images, timing=results.timing)
+                for frame, found in answers if arguments.raw else with_seq_nms(answers, run.cfg):
+                    results.add(frame, found)
+                results.end_video()
+        if not arguments.raw:
+            evaluate_test(run, folder, test_set)
 
 
 if __name__ == "__main__":

@@ -62,15 +62,12 @@ def decode(boxes: Tensor, deltas: Tensor) -> Tensor:
     return torch.stack((new_x - half_width, new_y - half_height, new_x + half_width, new_y + half_height), dim=-1)
 
 
-def clip(boxes: Tensor, height: float, width: float) -> Tensor:
-    """(..., 4) boxes with their corners moved into an image of `height` x `width` pixels."""
+def clip(boxes: Tensor, height: float | Tensor, width: float | Tensor) -> Tensor:
+    """(..., 4) boxes with their corners moved into an image of `height` x `width` pixels.
+
+    height, width: numbers, or tensors that broadcast with (...).
+    """
     x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack(
-        (
-            x1.clamp(0, width - 1),
-            y1.clamp(0, height - 1),
-            x2.clamp(0, width - 1),
-            y2.clamp(0, height - 1),
-        ),
-        dim=-1,
-    )
+    right, bottom = (torch.as_tensor(side - 1, dtype=boxes.dtype, device=boxes.device) for side in (width, height))
+    sides = ((x1, right), (y1, bottom), (x2, right), (y2, bottom))
+    return torch.stack([torch.minimum(value.clamp(min=0), last) for value, last in sides], dim=-1)

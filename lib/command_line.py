@@ -1,23 +1,88 @@
-"""What the tools that need no network share: how they end, and how they are told of a data set."""
+"""Exit handling of every script and tool, and the arguments that several of them share."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable
 
 from lib.errors import InputError
 
+USER_ERROR = 2
 
-def run_tool(main: Callable[[], int | None]) -> None:
-    """Call a tool's `main` and end with the status that it returns; with 2 and one line where the user has to mend."""
+
+def run_script(main: Callable[[], int | None]) -> None:
+    """Call `main` and exit with the status that it returns, 0 for None.
+
+    An error that the user can fix, a full disk and too little memory end with one line and status 2; Ctrl-C with one
+    line and status 130; a closed output pipe with status 141 and no line.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"error: {error}", USER_ERROR)
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit, which would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"error: {where}{error.strerror or error}", USER_ERROR)
+    except MemoryError:
+        _end("error: out of memory; take fewer or smaller images at a time (BATCH_IMAGES, SCALES)", USER_ERROR)
+    except KeyboardInterrupt:
+        _end("interrupted; a test goes on where it was with the same command", 130)
+    sys.exit(status)
+
+
+def _end(line: str, status: int) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # standard error may be closed
+        print(line, file=sys.stderr)
+    sys.exit(status)
+
+
+def count(text: str) -> int:
+    """A number of things on the command line: 0 or more."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+    if not 0 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f"must be from 0 to {2**31 - 1}, not {text}")
+    return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1 on the command line, such as a score."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+    return number
+
+
+def rate(text: str) -> float:
+    """Frames a second on the command line: from 0.01 to 1000."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0.01 <= number <= 1000:
+        raise argparse.ArgumentTypeError(f"must be a number from 0.01 to 1000, not {text!r}")
+    return number
+
+
+def add_dataset_argument(parser: argparse._ActionsContainer, required: bool = False) -> None:
+    parser.add_argument(
+        "--dataset-path", required=required, metavar="DIR", help="folder with Data, Annotations and ImageSets"
+    )
 
 
 def add_classes_argument(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,8 @@
-"""The one kind of error that is the user's to mend: scripts print its message without a traceback."""
+"""Errors that a user can fix."""
 
 
 class InputError(ValueError):
-    """Something given to the program cannot be used; the message names the file, key or line and what to do."""
+    """An error that the user can fix; the message names the file, key or line and what to do.
+
+    Scripts print it in one line, without a traceback, and exit with status 2.
+    """

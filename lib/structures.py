@@ -5,12 +5,30 @@ Coordinates follow the conventions written in `lib.boxes`: `(x1, y1, x2, y2)`, 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+@dataclass
+class Inside:
+    """What a model computed for one frame on the way to its detections; a cell is 16 network-input pixels.
+
+    features: (C, h, w), the map that was detected in. references: the `index` of each frame whose features were
+    warped to this one. flow: (n, 2, h, w) in cells, from this frame to each reference, or None. weights: (n, h, w), the
+    share of each reference in the average, which sum to 1 over n (FGFA), or None. scale: (C, h, w), Deep Feature Flow's
+    scale map, or None.
+    """
+
+    features: Tensor
+    references: list[int]
+    flow: Tensor | None = None
+    weights: Tensor | None = None
+    scale: Tensor | None = None
 
 
 @dataclass
@@ -19,19 +37,34 @@ class Frame:
 
     image: (3, H, W) float32, RGB order, channel means subtracted, in network-input pixels.
     scale: network-input pixels per pixel of the original frame.
-    frame_id: number written into the results, 1-based and cumulative over the image set (spec section 4).
+    frame_id: number written into the results, 1-based and cumulative over the image set (docs/rules.md, section 4).
     first: whether a new video begins with this frame.
+    index: number of the frame in its video, from 0. name: its file's name, or its number with six digits.
+    video: name of its video, where a data set has one. seconds: its time in the video, None where unknown (images).
+    pixels: (H0, W0, 3) uint8, the original frame in B, G, R order, where the source keeps it.
+    inside: see `Inside`; None unless asked for.
     """
 
     image: Tensor
     scale: float
     frame_id: int = 1
     first: bool = False
+    index: int = 0
+    name: str = ""
+    video: str = ""
+    seconds: float | None = None
+    pixels: np.ndarray | None = None
+    inside: Inside | None = None
+    im_info: Tensor | None = None
 
-    @property
-    def im_info(self) -> Tensor:
-        """(3,) float32 on the CPU: height and width of `image`, and `scale`."""
-        return torch.tensor([self.image.shape[1], self.image.shape[2], self.scale], dtype=torch.float32)
+    def __post_init__(self) -> None:
+        """Set im_info, (3,) float32 on the CPU: height and width of `image`, and `scale`."""
+        if self.im_info is None:
+            self.im_info = torch.tensor([*self.image.shape[1:], self.scale], dtype=torch.float32)
+
+    def without_image(self) -> Frame:
+        """The same frame with an empty `image`, for those who only want to know which frame it was."""
+        return replace(self, image=self.image.new_empty(3, 0, 0))
 
 
 @dataclass
@@ -42,7 +75,8 @@ class TrainingBatch:
     im_info: (B, 3) float32, on the CPU: height, width (without padding) and scale of each sample.
     boxes: B tensors (n_i, 4) float32, on the CPU, network-input pixels.
     labels: B tensors (n_i,) int64, on the CPU, classes from 1 (0 is the background).
-    same_frame: (B, T - 1) bool, on the CPU: the reference is the current frame itself (`eq_flag` of spec section 3).
+    same_frame: (B, T - 1) bool, on the CPU: the reference is the current frame itself (`eq_flag`; docs/rules.md,
+    section 3).
     """
 
     frames: Tensor
@@ -62,6 +96,14 @@ class TrainingBatch:
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch with its pixels on `device`; the small box tensors stay on the CPU, where targets are made."""
         return replace(self, frames=self.frames.to(device, non_blocking=True))
+
+
+class Detection(NamedTuple):
+    """One box: its label, from 1, its score and (x1, y1, x2, y2) in pixels of the original frame."""
+
+    label: int
+    score: float
+    box: tuple[float, float, float, float]
 
 
 @dataclass
@@ -89,6 +131,11 @@ class Detections:
     def __getitem__(self, rows) -> Detections:
         """The rows that `rows` (a mask, an index tensor or a slice) selects."""
         return Detections(self.boxes[rows], self.scores[rows], self.labels[rows])
+
+    def __iter__(self) -> Iterator[Detection]:
+        """One `Detection` after the other."""
+        for label, score, box in zip(self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True):
+            yield Detection(label, score, tuple(box))
 
     def to(self, device: torch.device | str) -> Detections:
         return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device))

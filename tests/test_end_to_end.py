@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lib.engine.known_flow import KnownFlowError
 
 from experiments.rfcn.rfcn_end2end_train_test import main as train_and_test
 from lib.config import load_config
-from lib.engine.known_flow import KnownFlowError
 from rfcn.demo import main as demo
 from rfcn.demo_batch import main as demo_batch
 from rfcn.model import RFCN

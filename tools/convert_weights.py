@@ -32,7 +32,7 @@ from lib.checkpoints.plain_pickle import read_pickle
 from lib.checkpoints.resnet_import import SOURCES, depth_of, own_resnet_names, resnet_from
 from lib.checkpoints.sizes import KINDS, NetworkSize, network_size
 from lib.config import default_config
-from lib.engine.snapshot import read_file, save_atomically
+from lib.engine.checkpoint import read_file, save_tensors
 from lib.errors import InputError
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_name, mxnet_names
@@ -217,7 +217,7 @@ def convert(args: argparse.Namespace) -> tuple[str, Conversion, list[Conversion]
 def write_target(args: argparse.Namespace, result: Conversion, model: nn.Module, rule: BoxRule) -> list[Conversion]:
     """Write DST; the account of what that took, if anything."""
     if args.target.suffix == ".pth":
-        save_atomically({"model": result.state, **({"mxnet": result.origin} if result.origin else {})}, args.target)
+        save_tensors({"model": result.state, **({"mxnet": result.origin} if result.origin else {})}, args.target)
         return []
     origin = None if args.no_test_entries else result.origin
     entries = not args.no_test_entries

@@ -21,9 +21,9 @@ from lib.data.classes import ClassListError, load_classes
 from lib.data.image_sets import DatasetError
 from lib.data.roidb import load_roidb
 from lib.data.transforms import ImageError
+from lib.engine.checkpoint import save_tensors
 from lib.engine.device import default_device, device_of
 from lib.engine.run_log import open_log
-from lib.engine.snapshot import save_atomically
 from lib.engine.train import train
 from lib.errors import InputError
 from lib.models.mxnet_names import mxnet_name
@@ -129,7 +129,7 @@ def pretrain(args: argparse.Namespace) -> float:
         state = {name: value.cpu().contiguous() for name, value in model.backbone.state_dict().items()}
         # The number of batches seen is of no use to anyone
         state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-        save_atomically(halved(state) if args.half else state, args.out)
+        save_tensors(halved(state) if args.half else state, args.out)
         return held_out_accuracy()
 
 

@@ -27,10 +27,10 @@ import torch
 
 from lib.config import Config, default_config
 from lib.data.image_sets import DatasetError
+from lib.engine.checkpoint import CheckpointFolder, load_checkpoint, save_tensors
 from lib.engine.device import default_device, device_of
 from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
-from lib.engine.snapshot import SnapshotFolder, load_snapshot, save_atomically
 from lib.engine.train import train
 from lib.errors import InputError
 from lib.models.flownet_s import FlowNetS
@@ -144,9 +144,9 @@ def epochs_of(args: argparse.Namespace, model: FlowTraining, loader: FlowLoader,
     """
     if args.epochs is not None:
         return args.epochs
-    begun = SnapshotFolder(run_dir, _PREFIX).newest() if args.resume else None
+    begun = CheckpointFolder(run_dir, _PREFIX).newest() if args.resume else None
     if begun is not None:
-        return int(load_snapshot(begun)["config"]["TRAIN"]["end_epoch"])
+        return int(load_checkpoint(begun)["config"]["TRAIN"]["end_epoch"])
     minutes = 30.0 if args.minutes is None else args.minutes
     seconds = seconds_per_batch(model, loader, args.device) * (args.epoch_pairs // args.batch)
     epochs = max(1, round(minutes * 60 / seconds))
@@ -228,7 +228,7 @@ def pretrain(args: argparse.Namespace) -> dict[str, float]:
             resume_hint="--resume",
         )
     state = {name: value.detach().cpu().contiguous() for name, value in model.flow_net.state_dict().items()}
-    save_atomically({name: value.half() if args.half else value for name, value in state.items()}, args.out)
+    save_tensors({name: value.half() if args.half else value for name, value in state.items()}, args.out)
     draw(model.eval(), held_out["clips"], args.device, run_dir / "flow.png")
     return errors_of(model, batches, args.device)
 

@@ -1,18 +1,20 @@
-"""Train FGFA end to end, then test the result: fgfa/train_end2end.py followed by fgfa/test.py.
+"""Train FGFA end to end, then test the last checkpoint: fgfa/train_end2end.py followed by fgfa/test.py.
 
 Example: python experiments/fgfa/fgfa_end2end_train_test.py --cfg configs/fgfa/resnet_v1_18_flownet_synthetic_vid.yaml
 """
 
 from __future__ import annotations
 
-from fgfa.method import METHOD
-from lib.engine.commands import add_test_arguments, parse_run, run_script, test_run, train_run
+import sys
+
+from fgfa import test, train_end2end
+from lib.command_line import run_script
 
 
 def main(argv: list[str] | None = None) -> None:
-    run, arguments = parse_run(__doc__, argv, add_test_arguments)
-    train_run(run, METHOD)
-    test_run(run, METHOD, arguments)
+    arguments = sys.argv[1:] if argv is None else argv
+    train_end2end.main(arguments)
+    test.main(arguments)
 
 
 if __name__ == "__main__":

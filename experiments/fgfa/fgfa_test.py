@@ -1,12 +1,10 @@
-"""Test a trained FGFA: fgfa/test.py under the name that users of the originals know.
+"""fgfa/test.py under the name that users of the originals know: test a trained FGFA.
 
 Example: python experiments/fgfa/fgfa_test.py --cfg configs/fgfa/resnet_v1_18_flownet_synthetic_vid.yaml
 """
 
-from __future__ import annotations
-
 from fgfa.test import main
-from lib.engine.commands import run_script
+from lib.command_line import run_script
 
 if __name__ == "__main__":
     run_script(main)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from lib.errors import InputError
+from lib.files import read_text
 
 
 class ClassListError(InputError):
@@ -31,7 +34,7 @@ class Classes:
                 f"not {len(self.names)} and {len(self.annotation_names)}"
             )
         for what, values in (("name", self.names), ("annotation name", self.annotation_names)):
-            repeated = sorted({value for value in values if values.count(value) > 1})
+            repeated = [value for value, count in Counter(values).items() if count > 1]
             if repeated:
                 raise ClassListError(f"{what} '{repeated[0]}' is given to more than one class")
 
@@ -99,13 +102,26 @@ def load_classes(path: str | os.PathLike = "", dataset_path: str | os.PathLike =
     return IMAGENET_VID
 
 
+def require_same_classes(one: Classes, one_name: str, other: Classes, other_name: str) -> None:
+    """Raise ClassListError, which names the first difference, unless both lists are the same.
+
+    one_name, other_name: where they come from, for the message.
+    """
+    if one == other:
+        return
+    pairs = (list(zip(c.annotation_names, c.names, strict=True)) for c in (one, other))
+    for label, (a, b) in enumerate(itertools.zip_longest(*pairs), 1):
+        if a != b:
+            first, second = ("no such class" if c is None else f"'{c[1]}' (annotated as '{c[0]}')" for c in (a, b))
+            raise ClassListError(
+                f"class {label} is {first} in {one_name}, and {second} in {other_name}: the lists must be the same; "
+                "give the data set that the weights were trained on, or train on these classes "
+                "(network.pretrained_model)"
+            )
+
+
 def _read(path: Path) -> Classes:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ClassListError(f"{path}: cannot be read ({error.strerror}); give a class list") from error
-    except UnicodeDecodeError as error:
-        raise ClassListError(f"{path}: not a text file; give one class a line") from error
+    lines = read_text(path, ClassListError, "give a class list, one class a line").splitlines()
     annotation_names: dict[str, int] = {}  # name -> line number
     names: dict[str, int] = {}
     for number, line in enumerate(lines, 1):

@@ -43,7 +43,9 @@ class Video:
     def frames(self, preprocessing: Preprocessing) -> Iterator[Frame]:
         """The frames as a network reads them, in order."""
         for i in range(self.length):
-            yield preprocessing(read_image(self.frame_path(i)), self.first_frame_id + i, first=i == 0)
+            image = read_image(self.frame_path(i))
+            frame_id, name = self.first_frame_id + i, os.path.basename(self.stems[i])
+            yield preprocessing(image, frame_id=frame_id, first=i == 0, index=i, name=name, video=self.name)
 
 
 class ImageNetVID:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lib.config import Config, batches_per_update
+from lib.config import Config
 from lib.data.classes import Classes
 from lib.data.image_sets import DatasetError
 from lib.data.roidb import Roidb, load_roidb
@@ -27,7 +27,8 @@ class TrainingSet(Dataset):
     """Training samples, each a `TrainingBatch` of one; item `(epoch, entry)`.
 
     roidb: the entries. choose_references: the method's rule for reference frames (`lib.data.sampling`).
-    snap_boxes: round and clip the scaled boxes, as the originals do for R-FCN only. batch_images: samples of a batch.
+    round_boxes: round and clip the scaled boxes: the originals load a single image by another function than a pair or a
+    triple, and only that one rounds. batch_images: samples of a batch.
     update_batches: batches of one update; the order of an epoch is made for whole updates, as the originals' was
     for all GPUs together.
     """
@@ -37,7 +38,7 @@ class TrainingSet(Dataset):
         roidb: Roidb,
         preprocessing: Preprocessing,
         choose_references: ChooseReferences = no_references,
-        snap_boxes: bool = True,
+        round_boxes: bool = True,
         batch_images: int = 1,
         update_batches: int = 1,
         shuffle: bool = True,
@@ -47,12 +48,12 @@ class TrainingSet(Dataset):
         if len(roidb) < batch_images * update_batches:
             raise DatasetError(
                 f"{len(roidb)} training entries are fewer than one update takes "
-                f"({update_batches} batches of {batch_images}); lower TRAIN.BATCH_IMAGES or name fewer gpus"
+                f"({update_batches} batches of {batch_images}); lower TRAIN.BATCH_IMAGES or TRAIN.BATCHES_PER_UPDATE"
             )
         self.roidb = roidb
         self.preprocessing = preprocessing
         self.choose_references = choose_references
-        self.snap_boxes = snap_boxes
+        self.round_boxes = round_boxes
         self.batch_images = batch_images
         self.update_batches = update_batches
         self.shuffle = shuffle
@@ -94,7 +95,7 @@ class TrainingSet(Dataset):
         return TrainingBatch(
             frames=torch.stack([read[number].image for number in (current, *references)])[None],
             im_info=frame.im_info[None],
-            boxes=[torch.from_numpy(scale_boxes(boxes, frame.scale, height, width, self.snap_boxes))],
+            boxes=[torch.from_numpy(scale_boxes(boxes, frame.scale, height, width, self.round_boxes))],
             labels=[torch.from_numpy(labels.copy())],
             same_frame=torch.tensor([[number == current for number in references]], dtype=torch.bool).reshape(1, -1),
         )
@@ -104,8 +105,13 @@ class TrainingSet(Dataset):
         return self.preprocessing(cv2.flip(image, 1) if self.roidb.flipped[entry] else image)
 
 
-def build_training_set(cfg: Config, classes: Classes, choose_references: ChooseReferences) -> TrainingSet:
-    """The training set that `cfg` describes, for a method whose reference frames `choose_references` picks."""
+def build_training_set(
+    cfg: Config, classes: Classes, choose_references: ChooseReferences, round_boxes: bool
+) -> TrainingSet:
+    """The training set that `cfg` describes, for a method whose reference frames `choose_references` picks.
+
+    round_boxes: see `TrainingSet`.
+    """
     roidb = load_roidb(
         cfg.dataset.dataset_path,
         cfg.dataset.image_set,
@@ -117,10 +123,9 @@ def build_training_set(cfg: Config, classes: Classes, choose_references: ChooseR
         roidb,
         Preprocessing.from_config(cfg),
         choose_references,
-        # The originals load a single image by another function than a pair or a triple, and only that one rounds.
-        snap_boxes=choose_references is no_references,
+        round_boxes,
         batch_images=cfg.TRAIN.BATCH_IMAGES,
-        update_batches=batches_per_update(cfg),
+        update_batches=cfg.TRAIN.BATCHES_PER_UPDATE,
         shuffle=cfg.TRAIN.SHUFFLE,
         aspect_grouping=cfg.TRAIN.ASPECT_GROUPING,
         seed=cfg.TRAIN.SEED,

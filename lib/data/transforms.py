@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,10 +77,10 @@ class Preprocessing:
         short_side, longest = cfg.SCALES[0]
         return Preprocessing(short_side, longest, tuple(cfg.network.PIXEL_MEANS), cfg.network.IMAGE_STRIDE)
 
-    def __call__(self, image: np.ndarray, frame_id: int = 1, first: bool = False) -> Frame:
-        """A `Frame` of the (h, w, 3) uint8 B, G, R `image`."""
+    def __call__(self, image: np.ndarray, **known: Any) -> Frame:
+        """A `Frame` of the (h, w, 3) uint8 B, G, R `image`; known: its other fields, such as frame_id."""
         resized, scale = resize(image, self.short_side, self.longest, self.stride)
-        return Frame(to_tensor(resized, self.means_bgr), scale, frame_id, first)
+        return Frame(to_tensor(resized, self.means_bgr), scale, **known)
 
 
 def scale_boxes(boxes: np.ndarray, scale: float, height: int, width: int, snap: bool) -> np.ndarray:

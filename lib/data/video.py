@@ -1,7 +1,7 @@
-"""Frames of somebody's own video: from a folder, a list, a video file or a camera, in natural order.
+"""Frames of a user's video: from a folder, a list, a video file, a camera or arrays, in natural order.
 
-The originals took the order that the file system happened to give (spec section 4); here `frame2` always comes before
-`frame10`, however the names are listed.
+The originals take the order that the file system happens to give; here `frame2` always comes before `frame10`, however
+the names are listed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import glob
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,22 +30,36 @@ class SourceError(InputError):
     """Frames that cannot be read; the message names the file and what to do."""
 
 
+class SourceFrame(NamedTuple):
+    """name: the file's name, or "000000", "000001", ... pixels: (H, W, 3) uint8 BGR. seconds: since the beginning of
+    the video, None where unknown (images)."""
+
+    name: str
+    pixels: np.ndarray
+    seconds: float | None = None
+
+
 @dataclass(frozen=True)
 class FrameSource:
-    """The frames of one video, read one at a time, anew with each iteration.
+    """The frames of one video, read one at a time.
 
     description: where they come from. fps: frames a second, None where unknown (images).
     length: number of frames, None where unknown (a camera); for a video file it is what its header claims.
-    Iterating yields (name, image): the file's name, or "000000", "000001", ...; (H, W, 3) uint8 BGR.
+    repeatable: whether iterating again gives the same frames again, as of files; a camera does not.
+    Iterating yields `SourceFrame`s.
     """
 
     description: str
     fps: float | None
     length: int | None
-    read: Callable[[], Iterator[tuple[str, np.ndarray]]]
+    read: Callable[[], Iterator[SourceFrame]]
+    repeatable: bool = True
 
-    def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+    def __iter__(self) -> Iterator[SourceFrame]:
         return self.read()
+
+
+Source = str | os.PathLike | Iterable[str | os.PathLike] | Iterable[np.ndarray] | FrameSource
 
 
 def natural_key(path: str | os.PathLike) -> tuple:
@@ -56,17 +72,21 @@ def natural_key(path: str | os.PathLike) -> tuple:
     )
 
 
-def open_frames(source: str | os.PathLike | Sequence[str | os.PathLike]) -> FrameSource:
+def open_frames(source: Source, rgb: bool = False) -> FrameSource:
     """The frames of `source`, lazily.
 
-    source: a folder of images; a pattern such as "clip/*.jpg"; a list of image files; a video file (what OpenCV
-    decodes: mp4, webm, avi, ...); or "camera:0". Images come in natural order, whatever the order of the list.
+    source: a folder of images; a pattern such as "clip/*.jpg"; a video file (what OpenCV decodes: mp4, webm, avi, ...);
+    "camera:0"; a list of image files; or anything that yields (H, W, 3) uint8 arrays. Image files come in natural
+    order, whatever the order of the list; arrays in theirs. rgb: arrays are in R, G, B order instead of OpenCV's B, G,
+    R.
 
-    Raises SourceError for a source that does not exist or holds no frame. An image that cannot be decoded raises
-    `lib.data.transforms.ImageError` during iteration, and the message names the file.
+    Raises SourceError for a source that does not exist or holds no frame; while it is read, SourceError for something
+    else than such an array, and `lib.data.transforms.ImageError` naming an image that cannot be decoded.
     """
+    if isinstance(source, FrameSource):
+        return source
     if not isinstance(source, (str, os.PathLike)):
-        return _image_source(list(source), f"list of {len(source)} images")
+        return _iterable_source(source, rgb)
     text = os.fspath(source)
     if text.startswith("camera:"):
         return _camera_source(text)
@@ -83,13 +103,50 @@ def open_frames(source: str | os.PathLike | Sequence[str | os.PathLike]) -> Fram
     raise SourceError(f"{text}: no such file or folder; give a folder of images, a pattern, a video file or camera:0")
 
 
-def network_frames(images: Iterable[tuple[str, np.ndarray]], preprocess: Preprocessing) -> Iterator[Frame]:
-    """`images` of one video, (name, BGR image) pairs such as a `FrameSource` gives, as the network reads them.
+def _iterable_source(source: Iterable, rgb: bool) -> FrameSource:
+    """A list of image files, or anything that yields arrays."""
+    try:
+        items = list(source) if isinstance(source, (list, tuple)) else source
+        if isinstance(items, list) and items and all(isinstance(item, (str, os.PathLike)) for item in items):
+            return _image_source(items, f"list of {len(items)} images")
+        length = len(items) if hasattr(items, "__len__") else None
+        iter(items)
+    except TypeError:
+        raise SourceError(
+            f"{type(source).__name__}: not frames; give a path, or an iterable of (H, W, 3) uint8 arrays"
+        ) from None
+    if length == 0:
+        raise SourceError("the list of frames is empty; give at least one")
 
-    One at a time; frame ids count from 1, and the first frame is marked as such.
+    def read() -> Iterator[SourceFrame]:
+        for number, item in enumerate(items):
+            yield SourceFrame(f"{number:06d}", checked_pixels(item, f"frame {number}", rgb))
+
+    return FrameSource("frames in memory", None, length, read, repeatable=isinstance(items, (list, np.ndarray)))
+
+
+def checked_pixels(image: object, name: str, rgb: bool = False) -> np.ndarray:
+    """`image` as (H, W, 3) uint8 B, G, R, or SourceError, which names it; rgb: it is in R, G, B order."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        kind = f"{image.shape} of {image.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise SourceError(f"{name}: must be a (H, W, 3) uint8 array, not {kind}")
+    if 0 in image.shape:
+        raise SourceError(f"{name}: is empty, {image.shape}")
+    return np.ascontiguousarray(image[:, :, ::-1]) if rgb else image
+
+
+def network_frames(
+    images: Iterable[SourceFrame], preprocess: Preprocessing, keep_pixels: bool = True
+) -> Iterator[Frame]:
+    """`images` of one video as the network reads them, one at a time; the first one is marked as such.
+
+    keep_pixels: keep the original frame in `Frame.pixels`.
     """
-    for index, (_, image) in enumerate(images):
-        yield preprocess(image, frame_id=index + 1, first=index == 0)
+    for index, (name, pixels, seconds) in enumerate(images):
+        kept = pixels if keep_pixels else None
+        yield preprocess(
+            pixels, frame_id=index + 1, first=index == 0, index=index, name=name, seconds=seconds, pixels=kept
+        )
 
 
 def _suffixes() -> str:
@@ -119,9 +176,9 @@ def _image_source(paths: Sequence[str | os.PathLike], description: str) -> Frame
     if missing is not None:
         raise SourceError(f"{missing}: no such image")
 
-    def read() -> Iterator[tuple[str, np.ndarray]]:
+    def read() -> Iterator[SourceFrame]:
         for path in ordered:
-            yield path.name, read_image(path)
+            yield SourceFrame(path.name, read_image(path))
 
     return FrameSource(description, None, len(ordered), read)
 
@@ -139,29 +196,33 @@ def _video_source(path: Path) -> FrameSource:
     known_fps = float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else None
     known_length = round(length) if math.isfinite(length) and length > 0 else None
 
-    def read() -> Iterator[tuple[str, np.ndarray]]:
-        yield from _captured(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), str(path))
+    def read() -> Iterator[SourceFrame]:
+        for index, frame in enumerate(_captured(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), str(path))):
+            yield frame._replace(seconds=index / known_fps if known_fps else None)
 
     return FrameSource(str(path), known_fps, known_length, read)
 
 
 def _camera_source(text: str) -> FrameSource:
     number = text.partition(":")[2]
-    if not number.isdigit():
+    if not re.fullmatch(r"\d{1,4}", number):
         raise SourceError(f"{text}: a camera is camera:NUMBER, for example camera:0")
 
-    def read() -> Iterator[tuple[str, np.ndarray]]:
-        yield from _captured(cv2.VideoCapture(int(number)), text)
+    def read() -> Iterator[SourceFrame]:
+        start = None
+        for frame in _captured(cv2.VideoCapture(int(number)), text):
+            start = time.monotonic() if start is None else start
+            yield frame._replace(seconds=time.monotonic() - start)
 
     capture = cv2.VideoCapture(int(number))
     opened, fps = capture.isOpened(), capture.get(cv2.CAP_PROP_FPS)
     capture.release()
     if not opened:
         raise SourceError(f"{text}: no camera with this number can be opened; is it connected, and free?")
-    return FrameSource(text, float(fps) if math.isfinite(fps) and fps > 0 else None, None, read)
+    return FrameSource(text, float(fps) if math.isfinite(fps) and fps > 0 else None, None, read, repeatable=False)
 
 
-def _captured(capture: cv2.VideoCapture, name: str) -> Iterator[tuple[str, np.ndarray]]:
+def _captured(capture: cv2.VideoCapture, name: str) -> Iterator[SourceFrame]:
     """The frames of an open capture until it gives no more; SourceError when it gives none at all."""
     try:
         count = 0
@@ -169,7 +230,7 @@ def _captured(capture: cv2.VideoCapture, name: str) -> Iterator[tuple[str, np.nd
             read, image = capture.read()
             if not read:
                 break
-            yield f"{count:06d}", image
+            yield SourceFrame(f"{count:06d}", image)
             count += 1
         if count == 0:
             raise SourceError(f"{name}: not one frame can be decoded; is the file damaged?")

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lib.engine.snapshot import save_atomically
+from lib.engine.checkpoint import save_tensors
 from lib.engine.training_state import Training
 from lib.errors import InputError
 
@@ -32,7 +32,7 @@ def stop_if_not_finite(run: Training, group: list, names: list[str], rows: list[
     index = bad[0] if bad else 0
     path = run.run_dir / "non_finite_batch.pth"
     dumped = group[index : index + 1] if bad else group  # a gradient is that of the sum: keep all its batches
-    save_atomically(
+    save_tensors(
         {
             "batches": [_tensors_of(batch) for batch in dumped],
             "losses": [dict(zip(names, row, strict=True)) for row in rows],

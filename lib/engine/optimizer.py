@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lib.config import Config
-
-# Name of a parameter here -> its name in the originals (MXNet), or None where they have no such one.
-NamingFunction = Callable[[str], str | None]
+from lib.models.mxnet_names import mxnet_name
 
 
 class MXNetSGD(torch.optim.Optimizer):
@@ -50,7 +48,7 @@ class MXNetSGD(torch.optim.Optimizer):
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, original_name: NamingFunction, lr_mult: Mapping[str, float] | None = None
+    model: nn.Module, weight_decay: float, lr_mult: Mapping[str, float] | None = None
 ) -> list[dict[str, Any]]:
     """The trained parameters of `model`, one group for each pair of weight decay and learning rate multiplier.
 
@@ -58,13 +56,13 @@ def parameter_groups(
     of the learning rate; 1 where it says nothing. Raises KeyError for a name in `lr_mult` that no parameter has.
     """
     lr_mult = dict(lr_mult or {})
-    unknown = set(lr_mult) - {original_name(name) for name, _ in model.named_parameters()}
+    unknown = set(lr_mult) - {mxnet_name(name) for name, _ in model.named_parameters()}
     if unknown:
         raise KeyError(f"learning rate multipliers for parameters that the model does not have: {sorted(unknown)}")
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            original = original_name(name) or name.replace(".", "_")
+            original = mxnet_name(name) or name.replace(".", "_")
             decay = weight_decay if original.endswith(("_weight", "_gamma")) else 0.0
             groups.setdefault((decay, lr_mult.get(original, 1.0)), []).append((name, parameter))
     if not groups:
@@ -74,11 +72,9 @@ def parameter_groups(
     ]
 
 
-def build_optimizer(
-    model: nn.Module, cfg: Config, original_name: NamingFunction, lr_mult: Mapping[str, float] | None = None
-) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, cfg: Config, lr_mult: Mapping[str, float] | None = None) -> torch.optim.Optimizer:
     """The optimiser that `cfg.TRAIN` asks for, over the parameters of `model` that have a gradient."""
-    groups = parameter_groups(model, cfg.TRAIN.wd, original_name, lr_mult)
+    groups = parameter_groups(model, cfg.TRAIN.wd, lr_mult)
     if cfg.TRAIN.OPTIMIZER == "adamw":
         return torch.optim.AdamW(groups, lr=cfg.TRAIN.lr, foreach=True)
     return MXNetSGD(groups, lr=cfg.TRAIN.lr, momentum=cfg.TRAIN.momentum)

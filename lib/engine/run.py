@@ -1,64 +1,86 @@
-"""A run of a method: its configuration, its folders, its model."""
+"""A run of a method: its configuration, its classes, its folders, its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
-from lib.config import Config, ConfigError
-from lib.data.classes import Classes, load_classes
-from lib.data.sampling import ChooseReferences
-from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_weights
+from lib.config import Config, ConfigError, load_config, to_dict
+from lib.data.classes import Classes, load_classes, require_same_classes
+from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, read_identity
+from lib.engine.run_log import open_log
+from lib.engine.weights import load_weights
+from lib.files import hold_folder
+from lib.models.video_model import VideoModel
 
 
 @dataclass(frozen=True)
 class Method:
-    """What the scripts need to know of a method.
+    """What the scripts and the Python API need to know of a method.
 
-    build: (configuration, classes with background) -> its model. references: configuration -> its rule for reference
-    frames. score_threshold: detections need a higher score, where TEST.SCORE_THRESH does not say. batch_images: frames
-    that its batch demo takes at once.
+    name: of its folder and of its checkpoints. build: (configuration, number of classes with the background, further
+    arguments of its own) -> its model. score_threshold: detections need a higher score, where TEST.SCORE_THRESH does
+    not say.
     """
 
-    build: Callable[[Config, int], nn.Module]
-    references: Callable[[Config], ChooseReferences]
-    score_threshold: float = 1e-3
-    batch_images: int = 10  # as in the originals
+    name: str
+    build: Callable[..., VideoModel]
+    score_threshold: float
 
 
 @dataclass(frozen=True)
 class Run:
     """One run of a method.
 
-    cfg: its configuration. name: of its configuration file. flow: which flow features follow in testing
-    (`lib.engine.known_flow`). videos: how many of the test set's are tested, the first ones; 0: all.
+    name: of its configuration; its folders are called after it. weights: the file to test or to show, None in training
+    and for random weights. identity: what that file says of itself, None where it says nothing.
     """
 
+    method: Method
     cfg: Config
     name: str
     device: torch.device
-    flow: str = "learned"
-    videos: int = 0
+    weights: Path | None = None
+    identity: Identity | None = None
 
     @property
     def train_folder(self) -> Path:
-        """Checkpoints and training log: <output_path>/<configuration>/<image_set>, as in the originals."""
+        """Checkpoints and training log: <output_path>/<name>/<image_set>, as in the originals."""
         return Path(self.cfg.output_path) / self.name / self.cfg.dataset.image_set
 
     @property
-    def test_folder(self) -> Path:
-        """Results and evaluation: <output_path>/<configuration>/<test_image_set>, then what is special about them."""
-        name = self.cfg.dataset.test_image_set + ("_seq_nms" if self.cfg.TEST.SEQ_NMS else "")
-        name += "" if self.flow == "learned" else f"_{self.flow}_flow"
-        name += f"_first_{self.videos}" if self.videos else ""  # a try must not replace what a whole test found
+    def checkpoints(self) -> CheckpointFolder:
+        """The checkpoints of this run's training."""
+        return CheckpointFolder(self.train_folder, self.cfg.TRAIN.model_prefix)
+
+    def test_folder(self, kind: str = "") -> Path:
+        """Results and evaluation: <output_path>/<name>/<test_image_set>, followed by what is special about the test."""
+        name = self.cfg.dataset.test_image_set + ("_seq_nms" if self.cfg.TEST.SEQ_NMS else "") + kind
         return Path(self.cfg.output_path) / self.name / name
 
-    def classes(self) -> Classes:
-        """The class list; ConfigError where dataset.NUM_CLASSES says another number."""
+    @contextmanager
+    def training(self) -> Iterator[Path]:
+        """The folder to train in, held against other runs, with the log open in it."""
+        with hold_folder(self.train_folder) as folder, open_log(folder / "train.log"):
+            yield folder
+
+    @contextmanager
+    def testing(self, kind: str = "") -> Iterator[Path]:
+        """The folder to test in, held against other runs, with the log open in it."""
+        with hold_folder(self.test_folder(kind)) as folder, open_log(folder / "test.log"):
+            yield folder
+
+    def dataset_classes(self) -> Classes:
+        """The class list of the data set.
+
+        Raises ConfigError where dataset.NUM_CLASSES says another number, ClassListError where the weights were trained
+        on other classes.
+        """
         dataset = self.cfg.dataset
         classes = load_classes(dataset.CLASSES, dataset.dataset_path)
         if dataset.NUM_CLASSES not in (0, classes.num_classes):
@@ -66,17 +88,75 @@ class Run:
                 f"'dataset.NUM_CLASSES' is {dataset.NUM_CLASSES}, but the class list has {len(classes.names)} classes "
                 f"and the background: {classes.num_classes}; correct it or set it to 0"
             )
+        if self.identity is not None:
+            require_same_classes(self.identity.classes, str(self.weights), classes, dataset.CLASSES or "the data set")
         return classes
 
+    def trained_classes(self) -> Classes:
+        """The classes that the weights were trained on; for files that do not say, those of the configuration."""
+        return self.dataset_classes() if self.identity is None else self.identity.classes
 
-def load_trained(run: Run, method: Method, weights: str | None, random_weights: bool = False) -> nn.Module:
-    """The run's model in evaluation mode on its device, with `weights` or else the checkpoint of TEST.test_epoch."""
-    torch.manual_seed(run.cfg.TRAIN.SEED)
-    model = method.build(run.cfg, run.classes().num_classes)
-    if not random_weights:
-        snapshots = SnapshotFolder(run.train_folder, run.cfg.TRAIN.model_prefix or "model")
-        path = Path(weights) if weights else snapshots.weights_of_epoch(run.cfg.TEST.test_epoch)
+    def identify(self, classes: Classes) -> Identity:
+        """What a checkpoint of this run says of itself."""
+        return Identity(self.method.name, to_dict(self.cfg), classes, self.name)
+
+    def load_model(self, classes: Classes, **arguments: Any) -> VideoModel:
+        """The run's model in evaluation mode on its device, with its weights, or random ones where there is no file.
+
+        arguments: of the method's `build`. Raises CheckpointError.
+        """
+        torch.manual_seed(self.cfg.TRAIN.SEED)
+        model = self.method.build(self.cfg, classes.num_classes, **arguments)
+        if self.weights is not None:
+            load_weights(model, self.weights)
+        return model.eval().to(self.device)
+
+
+def open_run(
+    method: Method,
+    device: torch.device,
+    cfg_file: str | None = None,
+    presets: list[str] | None = None,
+    overrides: list[str] | None = None,
+    weights: str | None = None,
+    needs_weights: bool = True,
+) -> Run:
+    """The run that a command line describes.
+
+    With weights that say what they are, the configuration is theirs, changed by presets and overrides; cfg_file takes
+    its place where it is given. Without weights, needs_weights looks for the checkpoint of TEST.test_epoch in the run's
+    own folder. Raises ConfigError and CheckpointError.
+    """
+    presets, overrides = presets or [], overrides or []
+    path = None if weights is None else Path(weights)
+    identity = None
+    if path is not None:
         if not path.is_file():
-            raise SnapshotError(f"{path}: there is no such file; train first, or name a checkpoint with --weights")
-        load_weights(model, path)
-    return model.eval().to(run.device)
+            raise CheckpointError(f"{path}: there is no such file; give a checkpoint with --weights")
+        identity = _identity_for(method, path)
+    if cfg_file is None:
+        if identity is None:
+            what = "give one with --cfg" if path is None else "it does not say which it was trained with: give --cfg"
+            raise ConfigError(f"{path or 'command line'}: no configuration; {what}")
+        cfg = load_config(None, overrides, presets, identity.config, f"configuration in {path}")
+        name = "_".join([identity.name or path.stem, *(Path(file).stem for file in presets)])
+    else:
+        cfg = load_config(cfg_file, overrides, presets)
+        name = "_".join(Path(file).stem for file in (cfg_file, *presets))
+    run = Run(method, cfg, name, device, path, identity)
+    if path is not None or not needs_weights:
+        return run
+    path = run.checkpoints.weights_of_epoch(cfg.TEST.test_epoch or cfg.TRAIN.end_epoch)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file; train first, or name a checkpoint with --weights")
+    return Run(method, cfg, name, device, path, _identity_for(method, path))
+
+
+def _identity_for(method: Method, path: Path) -> Identity | None:
+    identity = read_identity(path)
+    if identity is not None and identity.method != method.name:
+        raise CheckpointError(
+            f"{path}: holds a detector of method '{identity.method}', not '{method.name}'; use the scripts in "
+            f"{identity.method}/"
+        )
+    return identity

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import yaml
 from tqdm import tqdm
 
 from lib.config import Config, to_dict
+from lib.version import commit
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -45,8 +45,12 @@ def open_log(path: str | Path) -> Iterator[None]:
     handlers[1].setFormatter(logging.Formatter("%(message)s"))
     if any(isinstance(h, _BarFriendlyHandler) for h in root.handlers):
         handlers.pop()  # the console has its lines already
+    # A plain console handler, as `run_script` sets one up, would write every line a second time, into the bars
+    plain = [h for h in root.handlers if type(h) is logging.StreamHandler]
     level = root.level
     root.setLevel(min(level, logging.INFO) if level else logging.INFO)
+    for handler in plain:
+        root.removeHandler(handler)
     for handler in handlers:
         root.addHandler(handler)
     try:
@@ -56,6 +60,8 @@ def open_log(path: str | Path) -> Iterator[None]:
         for handler in handlers:
             root.removeHandler(handler)
             handler.close()
+        for handler in plain:
+            root.addHandler(handler)
 
 
 def log_environment(cfg: Config, device: torch.device) -> None:
@@ -72,16 +78,6 @@ def log_environment(cfg: Config, device: torch.device) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     _LOGGER.info("device %s (%s), %d threads, commit %s", device, name, torch.get_num_threads(), commit())
     _LOGGER.info("configuration:\n%s", yaml.safe_dump(to_dict(cfg), sort_keys=False, default_flow_style=None).rstrip())
-
-
-def commit() -> str:
-    """The git commit of this code, "-dirty" behind it where files were changed; "unknown" outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return found.stdout.strip() if found.returncode == 0 else "unknown"
 
 
 class Curves:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lib.config import Config, ConfigError, batches_per_update, lr_steps
+from lib.config import Config, ConfigError, lr_steps
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ def updates_per_epoch(cfg: Config, num_samples: int) -> int:
 
     Raises ConfigError where the samples do not fill one update.
     """
-    images = cfg.TRAIN.BATCH_IMAGES * batches_per_update(cfg)
+    images = cfg.TRAIN.BATCH_IMAGES * cfg.TRAIN.BATCHES_PER_UPDATE
     if num_samples < images:
+        train = cfg.TRAIN
         raise ConfigError(
-            f"one update takes {images} samples (TRAIN.BATCH_IMAGES {cfg.TRAIN.BATCH_IMAGES} x gpus '{cfg.gpus}'), but "
-            f"the training set has {num_samples}; lower TRAIN.BATCH_IMAGES or add images"
+            f"one update takes {images} samples (TRAIN.BATCH_IMAGES {train.BATCH_IMAGES} x TRAIN.BATCHES_PER_UPDATE "
+            f"{train.BATCHES_PER_UPDATE}), but the training set has {num_samples}; lower them or add images"
         )
     return num_samples // images
 
@@ -67,15 +68,11 @@ def schedule_from_config(cfg: Config, num_samples: int) -> Schedule:
     """The schedule that `cfg.TRAIN` describes for a training set of `num_samples` (flipped copies included).
 
     An epoch of `TRAIN.lr_step` becomes update int(epoch * samples / samples per update), as in the originals, who had
-    one image per GPU. Raises ConfigError for a rate of 0 or steps that do not ascend.
+    one image per GPU.
     """
     train = cfg.TRAIN
-    if train.lr <= 0:
-        raise ConfigError(f"'TRAIN.lr' is {train.lr:g}: nothing would be learnt; give a learning rate above 0")
-    images = train.BATCH_IMAGES * batches_per_update(cfg)
+    images = train.BATCH_IMAGES * train.BATCHES_PER_UPDATE
     epochs = lr_steps(cfg)
-    if epochs != sorted(epochs):
-        raise ConfigError(f"'TRAIN.lr_step' must ascend, not {train.lr_step!r}")
     return Schedule(
         base_lr=train.lr,
         steps=tuple(int(epoch * num_samples / images) for epoch in epochs),

@@ -1,101 +1,188 @@
-"""A test: detect over an image set, save the results, evaluate them. It can be stopped and goes on where it was."""
+"""What a test needs besides the detector: the test set, the results on disk, their evaluation.
+
+Everything that the evaluation reads is opened before the first frame, and every finished video is kept: a test can be
+stopped and goes on where it was, and a finished one is not repeated.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from torch import nn
+import numpy as np
+from tqdm import tqdm
 
 from lib.config import Config, to_dict
+from lib.data.classes import Classes
 from lib.data.imagenet_vid import ImageNetVID, Video
-from lib.data.transforms import Preprocessing
-from lib.engine.infer import InferenceTiming, detect_videos
-from lib.engine.known_flow import replace_flow
-from lib.engine.run import Method, Run
-from lib.evaluation.evaluate import evaluate_results, write_json
-from lib.evaluation.results_file import DECIMALS, RAW_DECIMALS, ResultsWriter
-from lib.evaluation.seq_nms import SeqNMS, SeqNMSWriter
-from lib.models.build import build_postprocess
-from lib.structures import Frame, GroundTruth
+from lib.engine.inference import Timing
+from lib.engine.provenance import file_digest, provenance
+from lib.engine.run import Run
+from lib.evaluation.evaluate import EVALUATION, Evaluation, KnownMotion, evaluate, find_motion
+from lib.evaluation.results_file import (
+    DECIMALS,
+    DETECTIONS,
+    RAW_DECIMALS,
+    RAW_DETECTIONS,
+    TIMING,
+    ResultsWriter,
+)
+from lib.files import sha256_of, write_json
+from lib.models.video_model import KnownFlow, ZeroFlow
+from lib.structures import Detections, Frame, GroundTruth
 
 _LOGGER = logging.getLogger(__name__)
-RESULTS = "detections.txt"
-RAW_RESULTS = "raw_detections.txt"  # of a test that leaves NMS and Seq-NMS for later
-TIMING = "timing.json"  # beside the results: how fast the frames of the last test went
+_FINISHED = "made_with.json"  # "detections_made_with.json" beside the results
 
 
-def run_test(run: Run, method: Method, model: nn.Module, raw: bool = False) -> dict:
-    """Detect over the run's test set with `model`, save and evaluate the results, log the table.
+@dataclass(frozen=True)
+class TestSet:
+    """The videos to test, and everything that the evaluation compares their detections with.
 
-    raw: save every box over the threshold in RAW_RESULTS, for NMS and Seq-NMS to come, and do not evaluate. Returns
-    what evaluation.json holds, of raw results nothing. Raises InputError.
+    truth: of the whole image set. chosen: (F,) bool, the frames of `videos`. motion: of the objects in them, None where
+    only all objects together are evaluated.
     """
-    cfg, folder = run.cfg, run.test_folder
-    truth, videos = _test_set(run)  # before the long part: broken annotations show at once
-    path, decimals = (folder / RAW_RESULTS, RAW_DECIMALS) if raw else (folder / RESULTS, DECIMALS)
-    with ResultsWriter(path, _fingerprint(model, cfg, len(videos)), decimals) as results:
-        timing = _detect(run, method, model, videos, results, raw)
-    _LOGGER.info("%s: %s", path, timing.summary())
-    if raw:
+
+    classes: Classes
+    videos: list[Video]
+    truth: GroundTruth
+    chosen: np.ndarray
+    motion: KnownMotion
+    digest: str
+
+
+def open_test_set(run: Run, videos: int = 0) -> TestSet:
+    """The run's test set, or its first `videos` ones; 0: all. Raises InputError for anything missing or broken."""
+    dataset_cfg = run.cfg.dataset
+    classes = run.dataset_classes()
+    cache = Path(dataset_cfg.root_path) / "cache"
+    dataset = ImageNetVID(dataset_cfg.dataset_path, dataset_cfg.test_image_set, classes, cache)
+    truth, all_videos = dataset.ground_truth(), dataset.videos()
+    chosen = np.ones(truth.num_frames, bool)
+    if 0 < videos < len(all_videos):
+        _LOGGER.info("only the first %d of %d videos", videos, len(all_videos))
+        all_videos = all_videos[:videos]
+        chosen = np.arange(truth.num_frames) < sum(video.length for video in all_videos)
+    detailed = dataset_cfg.enable_detailed_eval
+    motion = find_motion(truth, dataset_cfg.motion_iou_path, chosen) if detailed else KnownMotion.not_wanted()
+    return TestSet(classes, all_videos, truth, chosen, motion, dataset.image_set.digest)
+
+
+def folder_suffix(flow: str = "learned", videos: int = 0) -> str:
+    """What is added to the name of a test's folder, so that a special test does not replace the plain one's results."""
+    return ("" if flow == "learned" else f"_{flow}_flow") + (f"_first_{videos}" if videos else "")
+
+
+def known_flow(kind: str, cfg: Config) -> KnownFlow | None:
+    """What takes the place of the learned flow: None for "learned", or "zero" or "true" flow. Raises InputError."""
+    if kind == "true":
+        from lib.synthetic.true_flow import TrueFlow  # only this needs the generator
+
+        return TrueFlow(cfg.dataset.dataset_path)
+    return ZeroFlow() if kind == "zero" else None
+
+
+class TestResults:
+    """The results file of a test; use it in a `with` statement.
+
+    `left` are the videos that still have to be detected in: those that an interrupted test of the same weights,
+    configuration and videos has done are kept, and where such a test is finished, none are left. `timing` is to be
+    given to the inference loop. raw: keep more decimals, for Seq-NMS to come. redo: detect anew in any case.
+    flow: what gave the flow. Raises OutputError.
+    """
+
+    def __init__(
+        self, run: Run, folder: Path, test_set: TestSet, *, raw: bool = False, redo: bool = False, flow: str = "learned"
+    ) -> None:
+        self.run, self.folder = run, folder
+        self.path = folder / (RAW_DETECTIONS if raw else DETECTIONS)
+        self.fingerprint = _fingerprint(run, test_set, raw, flow)
+        self.timing = Timing()
+        self._videos = test_set.videos
+        self.finished = not redo and _is_finished(self.path, self.fingerprint)
+        self.left: list[Video] = []
+        self._writer: ResultsWriter | None = None
+        self._redo, self._decimals = redo, RAW_DECIMALS if raw else DECIMALS
+
+    def __enter__(self) -> TestResults:
+        if self.finished:
+            _LOGGER.info(
+                "%s: already detected with these weights and this configuration (--redo repeats it)", self.path
+            )
+            return self
+        run = f"redo of {self.fingerprint}" if self._redo else self.fingerprint
+        self._writer = ResultsWriter(self.path, run, self._decimals).__enter__()
+        done = self._writer.done
+        self.left = self._videos[done:]
+        if done:
+            _LOGGER.info("going on after %d of %d videos that an interrupted test has done", done, len(self._videos))
+        frames = sum(video.length for video in self.left)
+        self._bar = tqdm(total=frames, unit="frame", desc="testing", smoothing=0.05, dynamic_ncols=True)
+        return self
+
+    def add(self, frame: Frame, detections: Detections) -> None:
+        """Append the detections in one frame, the next one of the test set."""
+        self._writer.add(frame.frame_id, detections)
+        self._bar.update()
+
+    def end_video(self) -> None:
+        """All frames of a video were added: an interrupted test goes on after it."""
+        self._writer.checkpoint(self._writer.done + 1)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        if self._writer is None:
+            return
+        self._bar.close()
+        self._writer.__exit__(kind, error, trace)
+        if kind is None:
+            _LOGGER.info("%s: %s", self.path, self.timing.summary())
+            made_with = provenance(self.run.cfg, self.run.device, self.run.weights)
+            content = {"results": sha256_of(self.path), "fingerprint": self.fingerprint, **made_with}
+            write_json(_finished_file(self.path), content)
+            if len(self.left) == len(self._videos):  # of part of the videos it would not be the test's
+                write_json(self.folder / TIMING, self.timing.to_json())
+
+
+def evaluate_test(run: Run, folder: Path, test_set: TestSet) -> Evaluation:
+    """Evaluate the detections in `folder`: log the table, write evaluation.json, which says what they were made with."""
+    evaluation = evaluate(test_set.truth, [folder / DETECTIONS], test_set.motion, chosen=test_set.chosen)
+    _LOGGER.info("%s", evaluation.table())
+    made_with = _read(_finished_file(folder / DETECTIONS))
+    made_with.pop("fingerprint", None)
+    write_json(folder / EVALUATION, evaluation.to_json() | {"made_with": made_with})
+    return evaluation
+
+
+def _finished_file(results: Path) -> Path:
+    return results.with_name(f"{results.stem}_{_FINISHED}")
+
+
+def _is_finished(results: Path, fingerprint: str) -> bool:
+    """Whether `results` is a finished test's with this fingerprint, and has not been changed since."""
+    noted = _read(_finished_file(results))
+    return noted.get("fingerprint") == fingerprint and results.is_file() and noted.get("results") == sha256_of(results)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; nothing where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    write_json(folder / TIMING, timing.to_json())
-    return evaluate_results(truth, folder, cfg)
+    return content if isinstance(content, dict) else {}
 
 
-def _test_set(run: Run) -> tuple[GroundTruth, list[Video]]:
-    cfg = run.cfg
-    cache = Path(cfg.dataset.root_path) / "cache"
-    dataset = ImageNetVID(cfg.dataset.dataset_path, cfg.dataset.test_image_set, run.classes(), cache)
-    truth, videos = dataset.ground_truth(), dataset.videos()
-    if 0 < run.videos < len(videos):
-        videos = videos[: run.videos]
-        truth = truth.first_frames(sum(video.length for video in videos))
-        cfg.dataset.motion_iou_path = ""  # it covers the whole set
-        _LOGGER.info("only the first %d videos; motion from their track ids", len(videos))
-    return truth, videos
-
-
-def _detect(
-    run: Run, method: Method, model: nn.Module, videos: list[Video], results: ResultsWriter, raw: bool
-) -> InferenceTiming:
-    """Write the detections of those of `videos` that `results` does not have yet."""
-    cfg, done = run.cfg, results.done
-    if done:
-        _LOGGER.info("going on after %d of %d videos that an interrupted test has done", done, len(videos))
-    begin_video = replace_flow(model, run.flow, cfg.dataset.dataset_path)
-    preprocessing = Preprocessing.from_config(cfg)
-
-    def frames_of(video: Video) -> Iterator[Frame]:
-        begin_video(video.name)
-        return video.frames(preprocessing)
-
-    postprocess = build_postprocess(cfg, method.score_threshold)
-    add, end_video = results.add, lambda: None
-    if cfg.TEST.SEQ_NMS or raw:  # Seq-NMS wants all boxes, and does the NMS itself
-        postprocess = replace(postprocess, nms_threshold=None, max_per_image=None)
-    if cfg.TEST.SEQ_NMS and not raw:
-        rescored = SeqNMSWriter(results, SeqNMS(nms=cfg.TEST.NMS))
-        add, end_video = rescored.add, rescored.end_video
-    return detect_videos(
-        model,
-        videos[done:],
-        frames_of,
-        postprocess,
-        add,
-        cfg.TEST.BATCH_IMAGES,
-        end_video,
-        lambda more: results.checkpoint(done + more),
-    )
-
-
-def _fingerprint(model: nn.Module, cfg: Config, videos: int) -> str:
-    """Tells tests apart whose results must not be mixed: by weights, configuration and number of videos."""
-    digest = hashlib.sha256(json.dumps([to_dict(cfg), videos]).encode())
-    for value in model.state_dict().values():
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()
+def _fingerprint(run: Run, test_set: TestSet, raw: bool, flow: str) -> str:
+    """Tells tests apart whose results must not be mixed: weights, what the detections depend on, videos."""
+    cfg = to_dict(run.cfg)
+    network = {key: value for key, value in cfg["network"].items() if not key.startswith("pretrained")}
+    test = {key: value for key, value in cfg["TEST"].items() if key != "test_epoch"}
+    weights = file_digest(run.weights) if run.weights else f"random, seed {cfg['TRAIN']['SEED']}"
+    data = [cfg["dataset"]["dataset_path"], cfg["dataset"]["test_image_set"], test_set.digest, len(test_set.videos)]
+    content = [run.method.name, weights, cfg["SCALES"], network, test, data, list(test_set.classes.names), raw, flow]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

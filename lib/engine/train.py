@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib.config import Config
+from lib.engine.checkpoint import Identity
 from lib.engine.meters import RunningMeans
 from lib.engine.non_finite import stop_if_not_finite
-from lib.engine.optimizer import NamingFunction, set_learning_rate
+from lib.engine.optimizer import set_learning_rate
 from lib.engine.run_log import Curves, log_environment, open_log
 from lib.engine.seeding import batch_rng, seed_everything, update_seed
 from lib.engine.training_state import Training, prepare
@@ -34,9 +35,9 @@ def train(
     run_dir: str | Path,
     *,
     num_samples: int,
-    original_name: NamingFunction,
     device: torch.device | str = "cpu",
     lr_mult: Mapping[str, float] | None = None,
+    identity: Identity | None = None,
     after_epoch: Callable[[int], Mapping[str, float]] | None = None,
     resume_hint: str = "TRAIN.RESUME=true",
 ) -> Path:
@@ -47,8 +48,8 @@ def train(
     loader_of(epoch, start_batch): the batches of that epoch, the first `start_batch` left out, always in the same
     order for the same epoch. A batch has `len` and `.to(device)`.
     num_samples: training samples of an epoch, flipped copies included. One update sums the gradients of as many
-    batches as `cfg.gpus` names GPUs, as the originals' GPUs did; a tail that does not fill an update is not used.
-    original_name: parameter name -> the originals' name, on which weight decay and `lr_mult` go.
+    batches as TRAIN.BATCHES_PER_UPDATE says, as the originals' GPUs did; a tail that does not fill an update is not
+    used. lr_mult: original parameter name -> multiple of the learning rate. identity: written into the checkpoints.
     after_epoch(epochs done) -> scalars to log, a held-out accuracy for example. resume_hint: what an interrupted
     user is told to add to the command.
 
@@ -56,14 +57,14 @@ def train(
     checkpoint there (with TRAIN.begin_epoch = n: from the one of epoch n), on the CPU bit for bit as if it had never
     stopped; a training that was complete is left as it is. Without it, checkpoints found there are set aside.
     SIGINT and SIGTERM: the update is finished or left out, a checkpoint saved, and SystemExit(128 + signal) raised.
-    Raises NonFiniteError, ConfigError, SnapshotError.
+    Raises NonFiniteError, ConfigError, CheckpointError.
     """
     run_dir = Path(run_dir)
     device = torch.device(device)
     with open_log(run_dir / "train.log"):
         seed_everything(cfg.TRAIN.SEED, deterministic=device.type == "cpu")
-        run = prepare(model.to(device), cfg, run_dir, num_samples, original_name, device, lr_mult)
-        last = run.snapshots.of_epoch(cfg.TRAIN.end_epoch)
+        run = prepare(model.to(device), cfg, run_dir, num_samples, device, lr_mult, identity)
+        last = run.checkpoints.of_epoch(cfg.TRAIN.end_epoch)
         if run.epoch >= cfg.TRAIN.end_epoch:
             _LOGGER.info("%s: all %d epochs are done; nothing to train", last, cfg.TRAIN.end_epoch)
             return last
@@ -194,7 +195,7 @@ def _finish_epoch(run: Training, after_epoch: Callable[[int], Mapping[str, float
 def _leave(run: Training, resume_hint: str) -> None:
     """After a signal: save where the training is, say how to go on, and exit with the status that tells of it."""
     number = run.stop.signal_number
-    finished = run.snapshots.of_epoch(run.epoch)
+    finished = run.checkpoints.of_epoch(run.epoch)
     path = run.save() if run.updates_in_epoch or not finished.is_file() else finished
     _LOGGER.info(
         "stopped by %s after %d updates (epoch %.3f), saved %s; to go on, run the same command with %s",

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib.config import Config, ConfigError, batches_per_update, to_dict
+from lib.config import Config, to_dict
+from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, load_checkpoint
 from lib.engine.interruption import StopRequest
 from lib.engine.meters import RunningMeans, Stopwatch
-from lib.engine.optimizer import NamingFunction, build_optimizer, load_optimizer_state
+from lib.engine.optimizer import build_optimizer, load_optimizer_state
 from lib.engine.run_log import Curves
 from lib.engine.schedule import Schedule, schedule_from_config, updates_per_epoch
-from lib.engine.snapshot import SnapshotError, SnapshotFolder, load_snapshot, load_state
+from lib.engine.weights import load_state
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,10 +33,10 @@ class Training:
     schedule: Schedule
     cfg: Config
     run_dir: Path
-    snapshots: SnapshotFolder
+    checkpoints: CheckpointFolder
     device: torch.device
-    batches_per_update: int
     updates_per_epoch: int
+    identity: Identity | None = None
     epoch: int = 0
     update: int = 0  # updates made in all
     means: RunningMeans = field(default_factory=RunningMeans)
@@ -48,6 +49,10 @@ class Training:
     def updates_in_epoch(self) -> int:
         return self.update - self.epoch * self.updates_per_epoch
 
+    @property
+    def batches_per_update(self) -> int:
+        return self.cfg.TRAIN.BATCHES_PER_UPDATE
+
     def save(self) -> Path:
         path = self.snapshots.save(
             {
@@ -58,6 +63,7 @@ class Training:
                 "iteration": self.update,
                 "config": to_dict(self.cfg),
                 "metrics": self.means.state(),
+                **(self.identity.to_content() if self.identity else {}),
             }
         )
         self.saved_at = time.monotonic()
@@ -69,35 +75,31 @@ def prepare(
     cfg: Config,
     run_dir: Path,
     num_samples: int,
-    original_name: NamingFunction,
     device: torch.device,
     lr_mult: Mapping[str, float] | None = None,
+    identity: Identity | None = None,
 ) -> Training:
     """A run at its beginning or, with TRAIN.RESUME, where a checkpoint left it; see `lib.engine.train.train`."""
-    if cfg.TRAIN.end_epoch <= cfg.TRAIN.begin_epoch:
-        raise ConfigError(
-            f"'TRAIN.end_epoch' {cfg.TRAIN.end_epoch} must be above 'TRAIN.begin_epoch' {cfg.TRAIN.begin_epoch}"
-        )
     per_epoch = updates_per_epoch(cfg, num_samples)
     run = Training(
         model=model,
-        optimizer=build_optimizer(model, cfg, original_name, lr_mult),
+        optimizer=build_optimizer(model, cfg, lr_mult),
         schedule=schedule_from_config(cfg, num_samples),
         cfg=cfg,
         run_dir=run_dir,
-        snapshots=SnapshotFolder(run_dir, cfg.TRAIN.model_prefix or "model"),
+        checkpoints=CheckpointFolder(run_dir, cfg.TRAIN.model_prefix),
         device=device,
-        batches_per_update=batches_per_update(cfg),
         updates_per_epoch=per_epoch,
+        identity=identity,
         epoch=cfg.TRAIN.begin_epoch,
         update=cfg.TRAIN.begin_epoch * per_epoch,
     )
     if not cfg.TRAIN.RESUME:
         # Left in place, one of them might pass for the newest of this run when it is resumed
-        run.snapshots.set_aside()
+        run.checkpoints.set_aside()
         return run
     begin = cfg.TRAIN.begin_epoch
-    path = run.snapshots.of_epoch(begin) if begin else run.snapshots.newest()
+    path = run.checkpoints.of_epoch(begin) if begin else run.checkpoints.newest()
     if path is None:
         _LOGGER.info("%s: no checkpoint to resume; training begins anew", run_dir)
     else:
@@ -106,19 +108,19 @@ def prepare(
 
 
 def _resume(run: Training, path: Path) -> None:
-    saved = load_snapshot(path)
+    saved = load_checkpoint(path)
     expected = saved["epoch"] * run.updates_per_epoch * run.batches_per_update + saved["batch"]
     if saved["iteration"] * run.batches_per_update != expected:
-        raise SnapshotError(
+        raise CheckpointError(
             f"{path}: was trained with another number of samples or of batches per update ({saved['iteration']} "
             f"updates in {saved['epoch']} epochs and {saved['batch']} batches); train anew, "
-            "or with the same data, TRAIN.BATCH_IMAGES and gpus"
+            "or with the same data, TRAIN.BATCH_IMAGES and TRAIN.BATCHES_PER_UPDATE"
         )
     load_state(run.model, saved["model"], path)
     try:
         load_optimizer_state(run.optimizer, saved["optimizer"])
     except ValueError as error:
-        raise SnapshotError(f"{path}: its optimiser state does not fit: {error}") from error
+        raise CheckpointError(f"{path}: its optimiser state does not fit: {error}") from error
     run.epoch, run.update = saved["epoch"], saved["iteration"]
     run.means = RunningMeans(saved.get("metrics"))
     _LOGGER.info("resuming %s: epoch %.3f, %d updates done", path, run.update / run.updates_per_epoch, run.update)

@@ -1,16 +1,14 @@
-"""From results files to the figures of a run: a table for the console, JSON for everything else."""
+"""Evaluate results files: AP by class and motion as a table, as JSON and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,11 +19,28 @@ from lib.evaluation.results_file import DetectionTable, read_results
 from lib.evaluation.subset import detections_of_frames, objects_of_frames, truth_of_frames
 
 if TYPE_CHECKING:
-    from lib.config import Config
     from lib.evaluation.coco_ap import CocoAP
     from lib.structures import GroundTruth
 
 _LOGGER = logging.getLogger(__name__)
+
+EVALUATION = "evaluation.json"  # beside the results of a test
+
+
+@dataclass(frozen=True)
+class KnownMotion:
+    """Motion of the objects in the frames to evaluate; None where it is not known or not wanted.
+
+    source: where it comes from, in words. wanted: whether AP by motion was asked for.
+    """
+
+    motion: Motion | None
+    source: str
+    wanted: bool = True
+
+    @staticmethod
+    def not_wanted() -> KnownMotion:
+        return KnownMotion(None, "not asked for", wanted=False)
 
 
 @dataclass(frozen=True)
@@ -50,11 +65,11 @@ class Coverage:
 
 @dataclass
 class Evaluation:
-    """What a results file is worth. results: one per range, all objects first.
+    """The figures of a results file. results: one per range, all objects first.
 
     motion: of the objects; None where it is not known, and then only all objects have an AP. motion_source: where it
-    comes from, in words. frames_found: number of frames with at least one detection. part: what share of the image set
-    all this is about; None: the whole of it. coco: COCO's AP, where it was asked for.
+    comes from, in words. frames_found: number of frames with at least one detection. coverage: the part of the image
+    set that was evaluated; None: the whole of it. coco: COCO's AP, where it was asked for.
     """
 
     class_names: list[str]
@@ -65,7 +80,7 @@ class Evaluation:
     frames: int
     frames_found: int
     detections: int
-    part: Coverage | None = None
+    coverage: Coverage | None = None
     coco: CocoAP | None = None
 
     def to_json(self) -> dict:
@@ -88,7 +103,7 @@ class Evaluation:
             "frames": self.frames,
             "frames_with_detections": self.frames_found,
             "detections": self.detections,
-            "part": asdict(self.part) if self.part else None,
+            "part": asdict(self.coverage) if self.coverage else None,
             "coco": self.coco
             and {
                 "ap50": _numbers(self.coco.ap50),
@@ -130,8 +145,8 @@ class Evaluation:
 
     def _account(self) -> list[str]:
         lines = [f"{self.detections} detections in {self.frames_found} of {self.frames} frames"]
-        if self.part:
-            lines.append(f"only a part of the image set: {self.part}")
+        if self.coverage:
+            lines.append(f"only a part of the image set: {self.coverage}")
         if self.motion is None:
             return [*lines, f"motion: {self.motion_source}"]
         shares = [self.motion.share(low, high) for low, high in ((0, 0.7), (0.7, 0.9), (0.9, math.inf))]
@@ -142,41 +157,39 @@ class Evaluation:
 def evaluate(
     truth: GroundTruth,
     files: Sequence[str | os.PathLike],
-    motion_file: str | os.PathLike = "",
-    detailed: bool = True,
+    motion: KnownMotion | None = None,
     chosen: np.ndarray | None = None,
     read: Callable[[Sequence[str | os.PathLike], int, int], DetectionTable] = read_results,
     coco: bool = False,
 ) -> Evaluation:
     """Evaluate results files, the parts of one run, against `truth`.
 
-    motion_file: motion IoU of the objects in the originals' .mat form; "": computed from the track ids.
-    detailed: also AP of fast, medium and slow objects. chosen: (F,) bool, the frames to evaluate, and no other; None:
-    all. read: how to read `files`, given the numbers of frames and classes. coco: also COCO's AP.
-    Raises ResultsError and MotionError.
+    motion: of the objects in the chosen frames (`find_motion`); None: computed from the track ids.
+    chosen: (F,) bool, the frames to evaluate, and no other; None: all. read: how to read `files`, given the numbers of
+    frames and classes. coco: also COCO's AP. Raises ResultsError and MotionError.
     """
     # Before the results, which take longer to read: a wrong file shows at once
-    motion, source = find_motion(truth, motion_file, chosen) if detailed else (None, "not asked for")
+    known = find_motion(truth, "", chosen) if motion is None else motion
     table = read(files, truth.num_frames, len(truth.class_names))
-    part = None
+    coverage = None
     if chosen is not None and not chosen.all():
-        part = Coverage.of(truth, chosen)
+        coverage = Coverage.of(truth, chosen)
         truth, table = truth_of_frames(truth, chosen), detections_of_frames(table, chosen)
-    if motion is None:
+    if known.motion is None:
         results = mean_ap(truth, table, ranges=MOTION_RANGES[:1])
-        results += [_unknown(r, len(truth.class_names)) for r in MOTION_RANGES[1:] if detailed]
+        results += [_unknown(r, len(truth.class_names)) for r in MOTION_RANGES[1:] if known.wanted]
     else:
-        results = mean_ap(truth, table, motion.values, MOTION_RANGES, motion.zero_entries)
+        results = mean_ap(truth, table, known.motion.values, MOTION_RANGES, known.motion.zero_entries)
     return Evaluation(
         class_names=list(truth.class_names),
         results=results,
-        motion=motion,
-        motion_source=source,
+        motion=known.motion,
+        motion_source=known.source,
         files=[os.fspath(file) for file in files],
         frames=truth.num_frames,
         frames_found=int(np.count_nonzero(np.bincount(table.frames, minlength=truth.num_frames))),
         detections=len(table),
-        part=part,
+        coverage=coverage,
         coco=_coco_ap(truth, table) if coco else None,
     )
 
@@ -187,55 +200,25 @@ def _coco_ap(truth: GroundTruth, table: DetectionTable) -> CocoAP:
     return coco_ap(truth, table)
 
 
-def find_motion(
-    truth: GroundTruth, file: str | os.PathLike, chosen: np.ndarray | None = None
-) -> tuple[Motion | None, str]:
-    """Motion of the objects in the chosen frames, None where it cannot be known, and where it comes from."""
+def find_motion(truth: GroundTruth, file: str | os.PathLike, chosen: np.ndarray | None = None) -> KnownMotion:
+    """Motion of the objects in the chosen frames (F,) bool, None: all frames.
+
+    file: motion IoU of the objects in the originals' .mat form; "": computed from the track ids. Raises MotionError.
+    """
     if file:
-        return motion_from_file(file, truth, chosen), f"from {os.fspath(file)}"
+        return KnownMotion(motion_from_file(file, truth, chosen), f"from {os.fspath(file)}")
     chosen = np.ones(truth.num_frames, bool) if chosen is None else chosen
     objects = objects_of_frames(truth, chosen)
     untracked = int((truth.track_ids[objects] < 0).sum())
     if untracked:
         _LOGGER.warning("%d of %d objects have no track id: no APs by motion", untracked, objects.sum())
-        return None, "not known, as objects lack track ids"
+        return KnownMotion(None, "not known, as objects lack track ids")
     empty = int((np.diff(truth.offsets)[chosen] == 0).sum())
-    return Motion(motion_of(truth).values[objects], empty), "from track ids"
+    return KnownMotion(Motion(motion_of(truth).values[objects], empty), "from track ids")
 
 
 def _unknown(wanted: ObjectRange, classes: int) -> RangeResult:
     return RangeResult(wanted, np.full(classes, np.nan), np.zeros(classes, np.int64))
-
-
-def evaluate_results(truth: GroundTruth, folder: str | os.PathLike, cfg: Config) -> dict:
-    """Evaluate `<folder>/detections.txt` as the configuration says: log the table, write `<folder>/evaluation.json`.
-
-    Reads dataset.motion_iou_path and dataset.enable_detailed_eval; returns what the JSON holds.
-    """
-    dataset = cfg.dataset
-    evaluation = evaluate(
-        truth, [Path(folder, "detections.txt")], dataset.motion_iou_path, dataset.enable_detailed_eval
-    )
-    _LOGGER.info("%s", evaluation.table())
-    write_json(Path(folder, "evaluation.json"), evaluation.to_json())
-    return evaluation.to_json()
-
-
-def write_json(path: str | os.PathLike, content: dict) -> None:
-    """Write `content` to `path` in one step. The folder is made."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` to `path` in one step. The folder is made."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _number(value: float) -> float | None:

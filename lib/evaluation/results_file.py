@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _results_text = load_compiled("_results_text", __name__)
 
+DETECTIONS = "detections.txt"  # of a test, in its folder
+RAW_DETECTIONS = "raw_detections.txt"  # of a test that leaves NMS and Seq-NMS for later
+TIMING = "timing.json"  # beside them: milliseconds a frame
 COLUMNS = ("frame_id", "class", "score", "x1", "y1", "x2", "y2")
 DECIMALS = (4, 2)  # of scores and coordinates in the originals' files
 RAW_DECIMALS = (8, 4)  # for what Seq-NMS is yet to work on: rounding is to come last

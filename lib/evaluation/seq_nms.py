@@ -18,10 +18,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from lib.evaluation.compiled import load_compiled
-from lib.evaluation.results_file import DetectionTable, ResultsError, ResultsWriter
-from lib.structures import Detections
+from lib.evaluation.results_file import DetectionTable, ResultsError
+from lib.structures import Detections, Frame
 
 _seq_nms = load_compiled("_seq_nms", __name__)
 
@@ -167,22 +168,33 @@ def seq_nms_table(
     return DetectionTable.cat(list(seq_nms_videos(split_videos(table, videos), rules, workers)))
 
 
-class SeqNMSWriter:
-    """Between a detector and its results file: holds the raw detections of one video and writes what Seq-NMS makes of
-    them when the video ends."""
+def seq_nms_answers(
+    answers: Iterable[tuple[Frame, Detections]], rules: SeqNMS = ORIGINAL
+) -> Iterator[tuple[Frame, Detections]]:
+    """Seq-NMS, and the NMS after it, as a step behind a detector: (frame, detections) in, the same frames out.
 
-    def __init__(self, results: ResultsWriter, rules: SeqNMS = ORIGINAL) -> None:
-        self.results, self.rules = results, rules
-        self._frames: list[DetectionTable] = []
+    The detections must not be reduced by NMS. Holds those of one video, which `Frame.first` begins, and yields its
+    frames when it is over. Scores and boxes that come out are float64, not rounded in between.
+    """
+    held: list[tuple[Frame, Detections]] = []
+    for frame, found in answers:
+        if frame.first and held:
+            yield from _rescored(held, rules)
+            held = []
+        held.append((frame, found))
+    if held:
+        yield from _rescored(held, rules)
 
-    def add(self, frame_id: int, detections: Detections) -> None:
-        """The next frame's detections, as `ResultsWriter.add` takes them, not reduced by NMS."""
-        self._frames.append(DetectionTable.of_frame(frame_id, detections))
 
-    def end_video(self) -> None:
-        """Write the video whose frames were added."""
-        self.results.add_table(seq_nms_video(DetectionTable.cat(self._frames), self.rules))
-        self._frames.clear()
+def _rescored(video: list[tuple[Frame, Detections]], rules: SeqNMS) -> Iterator[tuple[Frame, Detections]]:
+    """The answers of one whole video after Seq-NMS."""
+    table = DetectionTable.cat([DetectionTable.of_frame(i, found) for i, (_, found) in enumerate(video, 1)])
+    table = seq_nms_video(table, rules)
+    ends = np.searchsorted(table.frames, np.arange(len(video) + 1))
+    for (frame, _), begin, end in zip(video, ends[:-1], ends[1:], strict=True):
+        rows = table[begin:end]
+        columns = (rows.boxes, rows.scores, rows.labels.astype(np.int64))
+        yield frame, Detections(*(torch.from_numpy(np.ascontiguousarray(column)) for column in columns))
 
 
 def split_videos(table: DetectionTable, videos: np.ndarray) -> Iterator[DetectionTable]:

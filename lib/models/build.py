@@ -16,6 +16,8 @@ from lib.models.rfcn_head import RFCNHead
 from lib.models.rpn import RPN
 from lib.models.targets import AnchorRule, RoIRule
 
+STRIDE = 16  # network-input pixels per feature cell
+
 
 def build_features(cfg: Config, bn_eps: float = 1e-5) -> Features:
     """The shared feature extractor that `cfg.network` describes, with random weights. bn_eps: where it has none."""
@@ -33,11 +35,12 @@ def build_detector(cfg: Config, num_classes: int) -> Detector:
     """Everything after the feature map, with random weights; `num_classes` counts the background."""
     network, train = cfg.network, cfg.TRAIN
     half = network.FEAT_DIM // 2
+    anchors = make_anchors(STRIDE, network.ANCHOR_RATIOS, network.ANCHOR_SCALES)
     return Detector(
-        RPN(half, network.NUM_ANCHORS),
-        RFCNHead(half, num_classes, stride=network.RCNN_FEAT_STRIDE),
-        make_anchors(network.RPN_FEAT_STRIDE, network.ANCHOR_RATIOS, network.ANCHOR_SCALES),
-        network.RPN_FEAT_STRIDE,
+        RPN(half, len(anchors)),
+        RFCNHead(half, num_classes, stride=STRIDE),
+        anchors,
+        STRIDE,
         train_proposals=_proposal_rule(cfg.TRAIN),
         test_proposals=_proposal_rule(cfg.TEST),
         anchor_rule=AnchorRule(
@@ -64,13 +67,17 @@ def build_detector(cfg: Config, num_classes: int) -> Detector:
     )
 
 
-def build_postprocess(cfg: Config, score_threshold: float) -> PostProcess:
-    """The rule that `cfg.TEST` describes; a max_per_image of 0 means any number, as in the originals.
+def build_postprocess(cfg: Config, score_threshold: float, raw: bool = False) -> PostProcess:
+    """The rule that `cfg.TEST` describes; a max_per_image of 0 or less means any number, as in the originals.
 
-    score_threshold: the method's own, where SCORE_THRESH is below 0.
+    score_threshold: the method's own, where SCORE_THRESH is below 0. With SEQ_NMS, or raw, every box over the
+    threshold is kept, for Seq-NMS and the NMS after it.
     """
-    threshold = cfg.TEST.SCORE_THRESH if cfg.TEST.SCORE_THRESH >= 0 else score_threshold
-    return PostProcess(threshold, cfg.TEST.NMS, cfg.TEST.max_per_image or None)
+    test = cfg.TEST
+    threshold = test.SCORE_THRESH if test.SCORE_THRESH >= 0 else score_threshold
+    if test.SEQ_NMS or raw:
+        return PostProcess(threshold, nms_threshold=None, max_per_image=None)
+    return PostProcess(threshold, test.NMS, test.max_per_image if test.max_per_image > 0 else None)
 
 
 def fix_parameters(model: nn.Module, cfg: Config) -> nn.Module:

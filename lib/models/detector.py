@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from lib import boxes as box_ops
 from lib.models.anchors import all_anchors
 from lib.models.losses import mean_of, rcnn_losses, rpn_losses
-from lib.models.postprocess import RawDetections
 from lib.models.rfcn_head import RFCNHead
 from lib.models.rpn import RPN, anchor_probabilities, per_anchor, unnormalise_deltas
 from lib.models.targets import AnchorRule, RoIRule, RoITargets, assign_anchors, assign_proposals, ohem
@@ -21,12 +20,12 @@ from lib.structures import TrainingBatch
 
 @dataclass(frozen=True)
 class ProposalRule:
-    """How many proposals an image gets, and which (spec section 2)."""
+    """How many proposals an image gets, and which (docs/rules.md, section 2); see `lib.ops.proposals`."""
 
-    pre_nms_top_n: int = 6000
-    post_nms_top_n: int = 300
-    nms_threshold: float = 0.7
-    min_size: float = 0.0  # original pixels
+    pre_nms_top_n: int
+    post_nms_top_n: int
+    nms_threshold: float
+    min_size: float  # original pixels
 
 
 class Detector(nn.Module):
@@ -65,20 +64,20 @@ class Detector(nn.Module):
         }.items():
             self.register_buffer(name, value, persistent=False)
 
-    def predict(self, features: Tensor, im_info: Tensor) -> list[RawDetections]:
-        """Features (B, C, h, w) and im_info (B, 3) -> one `RawDetections` per image, in original pixels."""
+    def predict(self, features: Tensor, im_info: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, C, h, w) and im_info (B, 3) -> boxes (B, R, 4) and class probabilities (B, R, K).
+
+        Boxes are in pixels of the original frames; column 0 of the probabilities is the background.
+        """
         with torch.autocast(features.device.type, enabled=False):
             rpn_features, head_features = features.to(self.anchors.dtype).chunk(2, dim=1)  # (B, C/2, h, w) each
             rois = self.propose(*self.rpn(rpn_features), im_info, self.test_proposals)  # (B*R, 5)
             scores, deltas = self.head(head_features, rois)  # (B*R, K), (B*R, 8)
             deltas = deltas[:, 4:] * self.box_stds + self.box_means
-            boxes = box_ops.decode(rois[:, 1:], deltas)  # (B*R, 4)
-            images = len(features)
-            parts = zip(boxes.chunk(images), scores.softmax(dim=1).chunk(images), im_info.tolist(), strict=True)
-            return [
-                RawDetections(box_ops.clip(image_boxes, height, width) / scale, probabilities)
-                for image_boxes, probabilities, (height, width, scale) in parts
-            ]
+            boxes = box_ops.decode(rois[:, 1:], deltas).unflatten(0, (len(features), -1))  # (B, R, 4)
+            height, width, scale = im_info.to(boxes)[:, :, None].unbind(1)  # (B, 1) each
+            boxes = box_ops.clip(boxes, height, width) / scale[:, :, None]
+            return boxes, scores.softmax(dim=1).unflatten(0, (len(features), -1))
 
     @torch.no_grad()
     def propose(self, scores: Tensor, deltas: Tensor, im_info: Tensor, rule: ProposalRule) -> Tensor:

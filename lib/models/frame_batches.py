@@ -1,40 +1,38 @@
-"""Cutting a stream of frames into pieces that can go through a network together, without reading ahead."""
+"""Frames that go through a network together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from lib.models.postprocess import RawDetections
 from lib.structures import Frame
 
 
-def equal_sized(frames: Iterable[Frame], most: int) -> Iterator[list[Frame]]:
-    """Consecutive frames of equal size, at most `most` at a time."""
-    batch: list[Frame] = []
-    for frame in frames:
-        if batch and frame.image.shape != batch[0].image.shape:
-            yield batch
-            batch = []
-        batch.append(frame)
-        if len(batch) == most:  # at once: a camera's frame is not kept waiting for the next one
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+@dataclass
+class SeparateFrames:
+    """A `ClipDetector` (lib.models.video_model) for a method that looks at each frame by itself.
+
+    detect: frames of one size -> their detections. batch_images: the most frames that it takes at once.
+    """
+
+    detect: Callable[[Sequence[Frame]], RawDetections]
+    batch_images: int
+    waiting: list[Frame] = field(default_factory=list)
+
+    def add(self, frame: Frame) -> list[RawDetections]:
+        self.waiting.append(frame)
+        return self.close() if len(self.waiting) == self.batch_images else []
+
+    def close(self) -> list[RawDetections]:
+        frames, self.waiting = self.waiting, []
+        return [self.detect(frames)] if frames else []
 
 
-def begins_clip(frame: Frame, previous: Frame | None) -> bool:
-    """Whether `frame` has nothing to do with the one before it: another video, or one of another size."""
-    return previous is None or frame.first or frame.image.shape != previous.image.shape
-
-
-def stack_images(batch: list[Frame], device: torch.device) -> Tensor:
-    """(B, 3, H, W) on `device`."""
-    return torch.stack([frame.image for frame in batch]).to(device)
-
-
-def stack_im_info(batch: list[Frame]) -> Tensor:
-    """(B, 3) on the CPU."""
-    return torch.stack([frame.im_info for frame in batch])
+def stack_frames(frames: Sequence[Frame], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The images (B, 3, H, W) and the im_info (B, 3) of frames of one size, on `device`."""
+    images, im_info = torch.stack([frame.image for frame in frames]), torch.stack([frame.im_info for frame in frames])
+    return images.to(device), im_info.to(device)

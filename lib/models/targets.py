@@ -20,30 +20,30 @@ Four = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class AnchorRule:
-    """How anchors are labelled; defaults are the originals'. The names in brackets are the configuration's keys."""
+    """How anchors are labelled. The names in brackets are the configuration's keys."""
 
-    batch_size: int = 256  # anchors that count per image (TRAIN.RPN_BATCH_SIZE)
-    foreground_fraction: float = 0.5  # the most of them that may be foreground (RPN_FG_FRACTION)
-    positive_overlap: float = 0.7  # foreground from here (RPN_POSITIVE_OVERLAP)
-    negative_overlap: float = 0.3  # background below (RPN_NEGATIVE_OVERLAP)
-    clobber_positives: bool = False  # background wins over "best for an object" (RPN_CLOBBER_POSITIVES)
-    weights: Four = (1.0, 1.0, 1.0, 1.0)  # of the four deltas in the loss (RPN_BBOX_WEIGHTS)
-    means: Four = (0.0, 0.0, 0.0, 0.0)  # of the deltas (network.ANCHOR_MEANS)
-    stds: Four = (0.1, 0.1, 0.4, 0.4)  # of the deltas (network.ANCHOR_STDS)
+    batch_size: int  # anchors that count per image (TRAIN.RPN_BATCH_SIZE)
+    foreground_fraction: float  # the most of them that may be foreground (RPN_FG_FRACTION)
+    positive_overlap: float  # foreground from here (RPN_POSITIVE_OVERLAP)
+    negative_overlap: float  # background below (RPN_NEGATIVE_OVERLAP)
+    clobber_positives: bool  # background wins over "best for an object" (RPN_CLOBBER_POSITIVES)
+    weights: Four  # of the four deltas in the loss (RPN_BBOX_WEIGHTS)
+    means: Four  # of the deltas (network.ANCHOR_MEANS)
+    stds: Four  # of the deltas (network.ANCHOR_STDS)
 
 
 @dataclass(frozen=True)
 class RoIRule:
-    """How RoIs are chosen and labelled; defaults are the originals' with OHEM."""
+    """How RoIs are chosen and labelled."""
 
-    rois_per_image: int = -1  # -1: all proposals and all objects (TRAIN.BATCH_ROIS)
-    foreground_fraction: float = 0.25  # used when RoIs are sampled (FG_FRACTION)
-    foreground_overlap: float = 0.5  # (FG_THRESH)
-    background_below: float = 0.5  # (BG_THRESH_HI)
-    background_from: float = 0.0  # (BG_THRESH_LO)
-    weights: Four = (1.0, 1.0, 1.0, 1.0)  # (BBOX_WEIGHTS)
-    means: Four = (0.0, 0.0, 0.0, 0.0)  # (BBOX_MEANS)
-    stds: Four = (0.1, 0.1, 0.2, 0.2)  # (BBOX_STDS)
+    rois_per_image: int  # -1: all proposals and all objects (TRAIN.BATCH_ROIS)
+    foreground_fraction: float  # used when RoIs are sampled (FG_FRACTION)
+    foreground_overlap: float  # (FG_THRESH)
+    background_below: float  # (BG_THRESH_HI)
+    background_from: float  # (BG_THRESH_LO)
+    weights: Four  # (BBOX_WEIGHTS)
+    means: Four  # (BBOX_MEANS)
+    stds: Four  # (BBOX_STDS)
 
 
 @dataclass

@@ -13,16 +13,16 @@ from lib.checkpoints.conversion import WeightsError
 from lib.checkpoints.mxnet_params import LAYOUTS, ParamsError, ParamsFile, write_params
 from lib.checkpoints.mxnet_state import BoxRule, params_from_state, state_from_params
 from lib.config import load_config
-from lib.engine.pretrained import checkpoint_file, load_parts
-from lib.engine.snapshot import (
-    SnapshotError,
-    SnapshotFolder,
+from lib.engine.checkpoint import (
+    CheckpointError,
+    CheckpointFolder,
     load_backbone,
+    load_checkpoint,
     load_flow,
-    load_snapshot,
     load_weights,
-    save_atomically,
+    save_tensors,
 )
+from lib.engine.pretrained import checkpoint_file, load_parts
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_names
 from lib.models.resnet import ResNet
@@ -196,7 +196,7 @@ def test_other_types_and_names_come_back(box):
 def test_what_cannot_be_used_is_said(tmp_path, file, said):
     with pytest.raises(WeightsError, match=said):
         state_from_params(file, NAMES, BoxRule())
-    with pytest.raises(SnapshotError, match=rf"x\.params: .*{said}"):
+    with pytest.raises(CheckpointError, match=rf"x\.params: .*{said}"):
         load_weights(small_rfcn(), write_params(tmp_path / "x.params", file))
 
 
@@ -273,9 +273,9 @@ def test_backbone_and_flow_files_as_training_begins_from_them(tmp_path, caplog):
         load_backbone(other, path)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in resnet.state_dict().items())
     assert "arg:fc1_weight left out" in caplog.text
-    with pytest.raises(SnapshotError, match="2 in the file, but not in the model: arg:fc1_weight, arg:fc1_bias"):
+    with pytest.raises(CheckpointError, match="2 in the file, but not in the model: arg:fc1_weight, arg:fc1_bias"):
         load_weights(other, path)
-    save_atomically(resnet.state_dict(), tmp_path / "resnet-0000.pth")
+    save_tensors(resnet.state_dict(), tmp_path / "resnet-0000.pth")
     assert checkpoint_file(str(tmp_path / "resnet"), 0).name == "resnet-0000.pth"  # our own, where both are there
 
     plain, scaled = FlowNetS(0.05), FlowNetS(0.05, scale_channels=4)
@@ -305,7 +305,7 @@ def test_every_misfit_of_a_params_file_is_named(tmp_path):
     file.arrays.append(np.ones(1, np.float32))
     model = small_rfcn(seed=2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(SnapshotError) as error:
+    with pytest.raises(CheckpointError) as error:
         load_weights(model, write_params(tmp_path / "a.params", file))
     for said in (
         "1 missing in the file: features.resnet.conv1.weight",
@@ -325,10 +325,10 @@ def test_damaged_files_are_refused_by_the_scripts_too(tmp_path):
 
 
 def test_the_originals_files_are_tested_but_not_resumed(tmp_path):
-    folder = SnapshotFolder(tmp_path, "rfcn_vid")
+    folder = CheckpointFolder(tmp_path, "rfcn_vid")
     path = write_params(tmp_path / "rfcn_vid-0002.params", small_file(small_rfcn()))
     assert folder.weights_of_epoch(2) == path
     assert folder.weights_of_epoch(1) == folder.of_epoch(1)
-    for attempt in (folder.newest, lambda: load_snapshot(path)):
-        with pytest.raises(SnapshotError, match=r"rfcn_vid-0002\.params: .*no state.*network\.pretrained_model"):
+    for attempt in (folder.newest, lambda: load_checkpoint(path)):
+        with pytest.raises(CheckpointError, match=r"rfcn_vid-0002\.params: .*no state.*network\.pretrained_model"):
             attempt()

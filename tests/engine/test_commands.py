@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from lib.engine.commands import add_demo_arguments, add_test_arguments, parse_run, run_script
 
 from fgfa.method import METHOD
 from lib.config import ConfigError, load_config
-from lib.engine.commands import add_demo_arguments, add_test_arguments, parse_run, run_script
 from lib.engine.device import DeviceError, device_of
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-
 from lib.engine.infer import detect_videos, read_ahead
+
 from lib.structures import Detections, Frame
 
 

@@ -7,8 +7,8 @@ import torch
 
 from dff.model import build_dff
 from fgfa.model import build_fgfa
+from lib.engine.checkpoint import CheckpointError, save_tensors
 from lib.engine.pretrained import load_parts, load_pretrained
-from lib.engine.snapshot import SnapshotError, save_atomically
 from tests.models.small import NUM_CLASSES, small_config, small_rfcn, with_video_keys
 
 
@@ -19,7 +19,7 @@ def video_model(build, seed, *overrides):
 
 @pytest.fixture
 def rfcn_file(tmp_path):
-    return save_atomically({"model": small_rfcn(seed=1).state_dict()}, tmp_path / "rfcn.pth")
+    return save_tensors({"model": small_rfcn(seed=1).state_dict()}, tmp_path / "rfcn.pth")
 
 
 @pytest.mark.parametrize("build", [build_dff, build_fgfa], ids=["dff", "fgfa"])
@@ -39,14 +39,14 @@ def test_a_video_method_takes_over_what_an_rfcn_has(build, rfcn_file, caplog):
 
 def test_a_second_phase_takes_over_everything(tmp_path):
     first, second = video_model(build_fgfa, 1), video_model(build_fgfa, 2)
-    path = save_atomically({"model": first.state_dict()}, tmp_path / "phase1.pth")
+    path = save_tensors({"model": first.state_dict()}, tmp_path / "phase1.pth")
     assert load_parts(second, path) == {"features", "detector", "flow_net", "embed_net"}
     expected = first.state_dict()
     assert all(torch.equal(expected[name], value) for name, value in second.state_dict().items())
 
 
 def test_deep_feature_flow_keeps_its_scale_map_where_the_file_has_none(tmp_path):
-    path = save_atomically({"model": video_model(build_fgfa, 1).state_dict()}, tmp_path / "fgfa.pth")
+    path = save_tensors({"model": video_model(build_fgfa, 1).state_dict()}, tmp_path / "fgfa.pth")
     model = video_model(build_dff, 2)
     assert "flow_net" in load_parts(model, path)
     assert torch.equal(model.flow_net.Convolution5_scale.bias, torch.ones_like(model.flow_net.Convolution5_scale.bias))
@@ -55,21 +55,21 @@ def test_deep_feature_flow_keeps_its_scale_map_where_the_file_has_none(tmp_path)
 def test_another_shape_is_named_and_nothing_is_half_loaded(tmp_path):
     state = small_rfcn().state_dict()
     state["detector.head.rfcn_cls.weight"] = torch.zeros(1)
-    path = save_atomically(state, tmp_path / "other.pth")
-    with pytest.raises(SnapshotError, match="rfcn_cls.weight.*model"):
+    path = save_tensors(state, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="rfcn_cls.weight.*model"):
         load_parts(video_model(build_dff, 2), path)
 
 
 def test_a_file_without_a_detector_is_refused(tmp_path):
-    path = save_atomically(small_rfcn().features.resnet.state_dict(), tmp_path / "backbone.pth")
-    with pytest.raises(SnapshotError, match=r"none of this model's parts.*features"):
+    path = save_tensors(small_rfcn().features.resnet.state_dict(), tmp_path / "backbone.pth")
+    with pytest.raises(CheckpointError, match=r"none of this model's parts.*features"):
         load_parts(small_rfcn(), path)
 
 
 def test_backbone_and_flow_come_from_the_files_that_the_configuration_names(tmp_path):
     other = small_rfcn(seed=7)
-    backbone = save_atomically(other.features.resnet.state_dict(), tmp_path / "backbone-0000.pth")
-    flow = save_atomically(video_model(build_fgfa, 5).flow_net.state_dict(), tmp_path / "flow.pth")
+    backbone = save_tensors(other.features.resnet.state_dict(), tmp_path / "backbone-0000.pth")
+    flow = save_tensors(video_model(build_fgfa, 5).flow_net.state_dict(), tmp_path / "flow.pth")
     model = video_model(build_dff, 2)
     cfg = small_config(f"network.pretrained={tmp_path / 'backbone'}", f"network.pretrained_flow={flow}")
     load_pretrained(model, cfg)
@@ -79,7 +79,7 @@ def test_backbone_and_flow_come_from_the_files_that_the_configuration_names(tmp_
 
 
 def test_what_a_whole_model_gives_is_not_taken_from_elsewhere(rfcn_file, tmp_path):
-    flow = save_atomically(video_model(build_fgfa, 5).flow_net.state_dict(), tmp_path / "flow.pth")
+    flow = save_tensors(video_model(build_fgfa, 5).flow_net.state_dict(), tmp_path / "flow.pth")
     model = video_model(build_dff, 2)
     cfg = small_config(
         f"network.pretrained_model={rfcn_file}", "network.pretrained=not_needed.pth", f"network.pretrained_flow={flow}"
@@ -94,7 +94,7 @@ def test_what_a_whole_model_gives_is_not_taken_from_elsewhere(rfcn_file, tmp_pat
 def test_half_precision_starts_load_as_float32(tmp_path):
     state = {name: value.half() for name, value in small_rfcn(seed=1).state_dict().items()}
     model = small_rfcn(seed=2)
-    load_parts(model, save_atomically(state, tmp_path / "half.pth"))
+    load_parts(model, save_tensors(state, tmp_path / "half.pth"))
     weight = model.features.feat_conv_3x3.weight
     assert weight.dtype == torch.float32
     assert torch.equal(weight, small_rfcn(seed=1).features.feat_conv_3x3.weight.half().float())

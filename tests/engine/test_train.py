@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lib.config import ConfigError
+from lib.engine.checkpoint import CheckpointError, load_checkpoint
 from lib.engine.meters import RunningMeans
 from lib.engine.non_finite import NonFiniteError
 from lib.engine.seeding import batch_rng
-from lib.engine.snapshot import SnapshotError, load_snapshot
 from lib.engine.train import train
 from tests.engine.stand_ins import NUM_SAMPLES, TinyModel, config, loader_of, original_name, points_of
 
@@ -42,7 +42,7 @@ def same_content(a, b, where=""):
 
 
 def without_resume(path):
-    content = load_snapshot(path)
+    content = load_checkpoint(path)
     content["config"]["TRAIN"].pop("RESUME")
     return content
 
@@ -58,7 +58,7 @@ def test_learns_and_writes_what_it_says(tmp_path):
     assert "torch " + torch.__version__ in log
     assert "end_epoch: 20" in log
     assert list((tmp_path / "tensorboard").iterdir())
-    same_content(dict(load_snapshot(path)["model"]), dict(model.state_dict()))
+    same_content(dict(load_checkpoint(path)["model"]), dict(model.state_dict()))
 
 
 def test_gradients_of_an_update_are_summed_over_its_batches(tmp_path):
@@ -131,7 +131,7 @@ def test_resuming_after_every_single_update(tmp_path):
 
     with pytest.raises(OSError, match="disk is gone"):
         run(tmp_path / "crashed", cfg, loader=crashing)
-    latest = load_snapshot(tmp_path / "crashed" / "tiny-latest.pth")
+    latest = load_checkpoint(tmp_path / "crashed" / "tiny-latest.pth")
     assert (latest["epoch"], latest["batch"], latest["iteration"]) == (1, 4, 10)
     assert latest["metrics"]["square_loss"][1] == 4
     resumed, _ = run(tmp_path / "crashed", config("TRAIN.RESUME=true"))
@@ -177,7 +177,7 @@ def test_begin_epoch_resumes_that_epoch(tmp_path):
     again, _ = run(tmp_path, config("TRAIN.RESUME=true", "TRAIN.begin_epoch=1"))
     same_content(dict(straight.state_dict()), dict(again.state_dict()))
     (tmp_path / "tiny-0001.pth").unlink()
-    with pytest.raises(SnapshotError, match=r"tiny-0001\.pth: there is no such file"):
+    with pytest.raises(CheckpointError, match=r"tiny-0001\.pth: there is no such file"):
         run(tmp_path, config("TRAIN.RESUME=true", "TRAIN.begin_epoch=1"))
 
 
@@ -195,7 +195,7 @@ def test_a_changed_configuration_is_named_on_resume(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         run(tmp_path, config("TRAIN.RESUME=true", "TRAIN.end_epoch=3", "TRAIN.lr=0.01"))
     assert "TRAIN.lr 0.05 -> 0.01" in caplog.text
-    assert load_snapshot(tmp_path / "tiny-0003.pth")["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.001)
+    assert load_checkpoint(tmp_path / "tiny-0003.pth")["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_changed_configuration_is_named_on_resume(tmp_path, caplog):
 )
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, overrides, message):
     run(tmp_path, config())
-    with pytest.raises(SnapshotError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         run(tmp_path, config("TRAIN.RESUME=true", "TRAIN.end_epoch=3", *overrides))
 
 

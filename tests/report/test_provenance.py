@@ -5,9 +5,9 @@ import logging
 import os
 
 import torch
+from lib.engine.infer import InferenceTiming
 
 from lib.config import load_config
-from lib.engine.infer import InferenceTiming
 from lib.engine.run_log import commit, log_environment, open_log
 from lib.report.provenance import Provenance, find_provenance
 

@@ -10,7 +10,7 @@ import torchvision
 from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.checkpoints.mxnet_params import ParamsFile, read_params, write_params
-from lib.engine.snapshot import SnapshotFolder, load_backbone, load_flow, load_weights, save_atomically
+from lib.engine.checkpoint import CheckpointFolder, load_backbone, load_flow, load_weights, save_tensors
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_names
 from lib.models.resnet import ResNet
@@ -82,7 +82,7 @@ def test_all_five_kinds_there_and_back(tmp_path, run, kind, layout):
 def test_a_trained_checkpoint_becomes_what_the_originals_would_have_saved(tmp_path, run):
     model = network("rfcn")
     rest = {"optimizer": {}, "epoch": 1, "batch": 0, "iteration": 5, "config": {}}
-    path = SnapshotFolder(tmp_path, "rfcn_vid").save({"model": model.state_dict(), **rest})
+    path = CheckpointFolder(tmp_path, "rfcn_vid").save({"model": model.state_dict(), **rest})
     status, out, _ = run(path, tmp_path / "a.params", "--layout", "v1")
     assert status == 0
     assert re.search(r"^dropped +optimizer", out, re.M)
@@ -95,7 +95,7 @@ def test_a_trained_checkpoint_becomes_what_the_originals_would_have_saved(tmp_pa
 
 def test_box_weights_without_test_entries(tmp_path, run):
     model = network("rfcn")
-    own = save_atomically(model.state_dict(), tmp_path / "own.pth")
+    own = save_tensors(model.state_dict(), tmp_path / "own.pth")
     bare = tmp_path / "bare.params"
     assert run(own, bare, "--no-test-entries")[0] == 0
     assert not any("_test" in name for name in read_params(bare).names)

@@ -7,7 +7,7 @@ import torch
 
 from lib.data.image_sets import DatasetError
 from lib.data.transforms import ImageError
-from lib.engine.snapshot import load_backbone
+from lib.engine.checkpoint import load_backbone
 from lib.models.resnet import ResNet
 from lib.pretraining.crops import Crops, crop_loader, regions_of_folder, split
 from tools.pretrain_backbone import main

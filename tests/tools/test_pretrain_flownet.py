@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.engine.snapshot import load_weights
+from lib.engine.checkpoint import load_weights
 from lib.models.flownet_s import FlowNetS
 from tests.pretraining.test_flying_chairs import write_flo
 from tools.make_synthetic_vid import main as make_synthetic_vid

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-
 from lib.engine.known_flow import (
     KnownFlow,
     KnownFlowError,
@@ -13,6 +12,7 @@ from lib.engine.known_flow import (
     with_surroundings,
     zero_flow,
 )
+
 from lib.errors import InputError
 from lib.models.postprocess import PostProcess
 from lib.synthetic.casting import Settings, make_clip

@@ -1,0 +1,229 @@
+"""Every configuration key, section by section. The defaults are the originals' settings for ImageNet VID.
+
+docs/configuration.md is made from this table (tools/update_docs.py).
+"""
+
+from __future__ import annotations
+
+from lib.config.values import (
+    ascending_epochs,
+    choice,
+    entries,
+    flag,
+    integer,
+    number,
+    plain_name,
+    set_names,
+    text,
+)
+
+_CHANNELS = 2**16
+_FRACTION = {"least": 0.0, "most": 1.0}
+_POSITIVE = {"above": 0.0}
+_ANY = number(0.0, "")
+_ABOVE_0 = number(1.0, "", above=0.0)
+_WEIGHT = number(1.0, "", least=0.0)
+
+
+def _four(default: list[float], item, meaning: str):
+    return entries(default, item, (4, 4), meaning, original=True)
+
+
+SECTIONS: dict = {
+    "output_path": text("", "Runs go to `<output_path>/<configuration>/<image set>/`.", original=True),
+    "SCALES": entries(
+        [[600, 1000]],
+        entries([600, 1000], integer(600, "", least=1, most=2**15), (2, 2), ""),
+        (1, 1),
+        "One pair: length in pixels that the short side of a frame is resized to, and the most that its long side may "
+        "then have.",
+        original=True,
+    ),
+    "default": {
+        "frequent": integer(100, "Updates between two lines of the training log.", original=True, least=1),
+    },
+    "network": {
+        "DEPTH": choice(101, (18, 34, 50, 101, 152), "Layers of the ResNet backbone."),
+        "WIDTH": integer(64, "Channels of its first convolution; 64 is ResNet's own.", least=1, most=1024),
+        "NORM": choice(
+            "frozen",
+            ("frozen", "trained"),
+            "Batch normalisation: `frozen` uses the stored statistics, as the originals do; `trained` updates them, "
+            "for networks without pre-training.",
+        ),
+        "BN_EPS": number(0.0, "Epsilon of batch normalisation; 0: 1e-5 in R-FCN and DFF, 2e-5 in FGFA.", least=0.0),
+        "FEAT_DIM": integer(
+            1024, "Channels of feat_conv_3x3: half for the RPN, half for the R-FCN head.", least=2, most=_CHANNELS
+        ),
+        "FGFA_FEAT_DIM": integer(
+            3072, "FGFA: channels of feature and embedding together.", original=True, least=6, most=_CHANNELS
+        ),
+        "FLOW_WIDTH": number(1.0, "Factor on the number of channels of FlowNet-S.", least=0.01, most=16.0),
+        "PIXEL_MEANS": entries(
+            [103.06, 115.9, 123.15], _ANY, (3, 3), "Means of B, G, R that are subtracted from a frame.", original=True
+        ),
+        "IMAGE_STRIDE": integer(
+            0, "Pad the network input to a multiple of this many pixels; 0: do not pad.", original=True, most=4096
+        ),
+        "ANCHOR_RATIOS": entries([0.5, 1.0, 2.0], _ABOVE_0, (1, 64), "Height / width of the anchors.", original=True),
+        "ANCHOR_SCALES": entries(
+            [8.0, 16.0, 32.0], _ABOVE_0, (1, 64), "Sides of the anchors in feature cells of 16 pixels.", original=True
+        ),
+        "ANCHOR_MEANS": _four([0.0] * 4, _ANY, "Means of the RPN's box deltas."),
+        "ANCHOR_STDS": _four([0.1, 0.1, 0.4, 0.4], _ABOVE_0, "Standard deviations of the RPN's box deltas."),
+        "FIXED_PARAMS": entries(
+            ["conv1", "bn_conv1", "res2", "bn2", "gamma", "beta"],
+            text("", "", check=lambda name: _not_empty(name), rule="not empty"),
+            (0, 1000),
+            "Parameters whose original name begins with one of these are not trained. `gamma` and `beta` match "
+            "nothing, as in the originals.",
+            original=True,
+        ),
+        "pretrained_model": text(
+            "", "A trained detector of any method to begin from; what it lacks comes from the two files below."
+        ),
+        "pretrained": text("", "Backbone weights to begin from: a file, or the originals' prefix.", original=True),
+        "pretrained_epoch": integer(0, "Epoch of such a prefix.", original=True),
+        "pretrained_flow": text("", "FlowNet-S weights to begin from.", original=True),
+    },
+    "dataset": {
+        "dataset_path": text("./data/ILSVRC2015", "Folder with Data, Annotations and ImageSets.", original=True),
+        "root_path": text("./data", "The parsed annotations are cached in `<root_path>/cache`.", original=True),
+        "image_set": text(
+            "DET_train_30classes+VID_train_15frames",
+            "Lists to train on, joined with +.",
+            original=True,
+            check=set_names,
+            rule="names of lists",
+        ),
+        "test_image_set": text(
+            "VID_val_videos", "List to test on.", original=True, check=set_names, rule="name of a list"
+        ),
+        "CLASSES": text("", "Class file; empty: `<dataset_path>/classes.txt`, or else ImageNet VID's 30 classes."),
+        "NUM_CLASSES": integer(
+            0, "Classes with the background, checked against the class list; 0: not checked.", original=True
+        ),
+        "motion_iou_path": text("", "File of motion IoUs; empty: computed from the track ids.", original=True),
+        "enable_detailed_eval": flag(True, "Evaluate slow, medium and fast objects too.", original=True),
+    },
+    "TRAIN": {
+        "BATCH_IMAGES": integer(
+            1, "Samples of one batch, which go through the network together.", original=True, least=1, most=4096
+        ),
+        "BATCHES_PER_UPDATE": integer(
+            4, "Batches whose gradients one update sums; the originals' `gpus: '0,1,2,3'` means 4.", least=1, most=4096
+        ),
+        "WORKERS": integer(2, "Processes that read images; 0: read in the training process.", most=512),
+        "SEED": integer(0, "Seed of everything that is random.", most=2**32 - 1),
+        "RESUME": flag(False, "Go on from the newest checkpoint of the run's folder.", original=True),
+        "begin_epoch": integer(
+            0, "With RESUME: go on from the checkpoint of this epoch; 0: the newest.", original=True
+        ),
+        "end_epoch": integer(2, "Epochs to train.", original=True, least=1),
+        "model_prefix": text(
+            "model", "Beginning of the checkpoints' names.", original=True, check=plain_name, rule="a file name"
+        ),
+        "CHECKPOINT_MINUTES": number(
+            10.0, "Minutes between two checkpoints inside an epoch; 0: only at its end.", least=0.0
+        ),
+        "OPTIMIZER": choice(
+            "sgd", ("sgd", "adamw"), "`sgd`: the originals' rule; `adamw`: for small networks without pre-training."
+        ),
+        "lr": number(0.00025, "Learning rate.", original=True, above=0.0),
+        "lr_step": text(
+            "1.333",
+            "Epochs after which the rate is multiplied by lr_factor, separated by commas; fractions are allowed.",
+            original=True,
+            check=ascending_epochs,
+            rule="ascending epochs",
+        ),
+        "lr_factor": number(0.1, "Factor on the rate at each of them.", original=True, least=0.0),
+        "LR_SCHEDULE": choice(
+            "step",
+            ("step", "linear", "cosine"),
+            "`linear`, `cosine`: from the first of lr_step down to 0 at the end of the training, in place of steps.",
+        ),
+        "warmup": flag(False, "Begin with warmup_lr for warmup_step updates.", original=True),
+        "warmup_lr": number(0.0, "Rate of these updates.", original=True, least=0.0),
+        "warmup_step": integer(0, "Number of the update that warm-up ends with.", original=True),
+        "momentum": number(0.9, "Momentum of SGD.", original=True, least=0.0, most=0.9999),
+        "wd": number(0.0005, "Weight decay of weights and batch-norm scales.", original=True, least=0.0),
+        "CLIP_GRADIENT": number(0.0, "Largest L2 norm of an update's gradient; 0: any.", least=0.0),
+        "FLIP": flag(True, "Add a mirrored copy of every training entry.", original=True),
+        "SHUFFLE": flag(True, "Visit the entries in a random order.", original=True),
+        "ASPECT_GROUPING": flag(True, "Keep landscape and portrait images in batches of their own.", original=True),
+        "ENABLE_OHEM": flag(True, "Train the head on the hardest RoIs only.", original=True),
+        "BATCH_ROIS": integer(
+            -1, "RoIs per image; -1: all proposals and the ground truth.", original=True, least=-1, most=10**6
+        ),
+        "BATCH_ROIS_OHEM": integer(128, "RoIs per image that OHEM keeps.", original=True, least=1, most=10**6),
+        "FG_FRACTION": number(0.25, "Largest share of foreground RoIs, with BATCH_ROIS.", original=True, **_FRACTION),
+        "FG_THRESH": number(0.5, "A RoI with this IoU or more is foreground.", original=True, **_FRACTION),
+        "BG_THRESH_HI": number(0.5, "A RoI below this IoU is background.", original=True, **_FRACTION),
+        "BG_THRESH_LO": number(0.0, "A RoI below this IoU is not used.", original=True, **_FRACTION),
+        "BBOX_MEANS": _four([0.0] * 4, _ANY, "Means of the head's box deltas."),
+        "BBOX_STDS": _four([0.1, 0.1, 0.2, 0.2], _ABOVE_0, "Standard deviations of the head's box deltas."),
+        "BBOX_WEIGHTS": _four([1.0] * 4, _WEIGHT, "Weights of the four deltas in the head's box loss."),
+        "MIN_OFFSET": integer(
+            0,
+            "Reference frames are drawn from MIN_OFFSET to MAX_OFFSET frames away; both 0: as far as the method looks "
+            "in testing.",
+            original=True,
+            least=-100000,
+            most=100000,
+        ),
+        "MAX_OFFSET": integer(0, "See MIN_OFFSET.", original=True, least=-100000, most=100000),
+        "AGGREGATE_CURRENT": flag(False, "FGFA: average the current frame too."),
+        "EMBED_AFTER_WARP": flag(True, "FGFA: compute embeddings of warped features, instead of warping embeddings."),
+        "RPN_BATCH_SIZE": integer(256, "Anchors per image in the RPN's losses.", original=True, least=1, most=10**6),
+        "RPN_FG_FRACTION": number(0.5, "Largest share of foreground anchors.", original=True, **_FRACTION),
+        "RPN_POSITIVE_OVERLAP": number(
+            0.7, "An anchor with this IoU or more is foreground.", original=True, **_FRACTION
+        ),
+        "RPN_NEGATIVE_OVERLAP": number(0.3, "An anchor below this IoU is background.", original=True, **_FRACTION),
+        "RPN_CLOBBER_POSITIVES": flag(False, "Background wins over being an object's best anchor.", original=True),
+        "RPN_BBOX_WEIGHTS": _four([1.0] * 4, _WEIGHT, "Weights of the four deltas in the RPN's box loss."),
+        "RPN_NMS_THRESH": number(0.7, "Proposals: NMS drops boxes above this IoU.", original=True, **_FRACTION),
+        "RPN_PRE_NMS_TOP_N": integer(6000, "Proposals: boxes before NMS; 0: all.", original=True, most=10**7),
+        "RPN_POST_NMS_TOP_N": integer(300, "Proposals per image.", original=True, least=1, most=10**6),
+        "RPN_MIN_SIZE": integer(
+            0, "Proposals: smallest side in pixels of the original frame.", original=True, most=10**5
+        ),
+    },
+    "TEST": {
+        "BATCH_IMAGES": integer(1, "Frames that go through the network together.", original=True, least=1, most=4096),
+        "test_epoch": integer(0, "Epoch whose checkpoint is tested; 0: TRAIN.end_epoch.", original=True),
+        "SCORE_THRESH": number(
+            -1.0, "Detections need a higher score; below 0: 1e-3 in R-FCN and FGFA, 1e-4 in DFF.", least=-1.0, most=1.0
+        ),
+        "KEY_FRAME_INTERVAL": integer(
+            0,
+            "DFF: frames from one key frame to the next; FGFA: K of the 2K + 1 frames averaged; 0: 10 and 9.",
+            original=True,
+            most=100000,
+        ),
+        "CAUSAL": flag(False, "FGFA: average past frames only."),
+        "AGGREGATE_CURRENT": flag(True, "FGFA: average the current frame too."),
+        "EMBED_AFTER_WARP": flag(False, "FGFA: compute embeddings of warped features, instead of warping embeddings."),
+        "NMS": number(0.3, "NMS of each class drops boxes above this IoU.", original=True, **_FRACTION),
+        "SEQ_NMS": flag(
+            False,
+            "Re-score boxes along tracks, then NMS; TEST.max_per_image does not apply then.",
+            original=True,
+        ),
+        "max_per_image": integer(
+            300, "Most detections of a frame; 0 or less: any number.", original=True, least=-1, most=10**7
+        ),
+        "RPN_NMS_THRESH": number(0.7, "Proposals: NMS drops boxes above this IoU.", original=True, **_FRACTION),
+        "RPN_PRE_NMS_TOP_N": integer(6000, "Proposals: boxes before NMS; 0: all.", original=True, most=10**7),
+        "RPN_POST_NMS_TOP_N": integer(300, "Proposals per frame.", original=True, least=1, most=10**6),
+        "RPN_MIN_SIZE": integer(
+            0, "Proposals: smallest side in pixels of the original frame.", original=True, most=10**5
+        ),
+    },
+}
+
+
+def _not_empty(name: str) -> None:
+    if not name:
+        raise ValueError("must not be empty: it would match every parameter")

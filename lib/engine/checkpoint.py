@@ -1,0 +1,195 @@
+"""Training checkpoints: what is in one, where a run keeps them, and how they are read."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib.checkpoints.mxnet_params import is_params
+from lib.data.classes import Classes
+from lib.errors import InputError
+from lib.files import output_errors, writing
+from lib.version import __version__, commit
+
+_LOGGER = logging.getLogger(__name__)
+_TRAINING_STATE = ("model", "optimizer", "epoch", "batch", "iteration", "config")
+
+
+class CheckpointError(InputError):
+    """A checkpoint that cannot be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a checkpoint says of itself.
+
+    method: "rfcn", "dff", "fgfa" or another. config: its configuration as plain dictionaries. classes: those that it
+    was trained on. name: of the run, which its folders are called after. version, commit: of the code that wrote it.
+    """
+
+    method: str
+    config: dict[str, Any]
+    classes: Classes
+    name: str = ""
+    version: str = __version__
+    commit: str = ""
+
+    def to_content(self) -> dict[str, Any]:
+        """The entries of a checkpoint file that `of_content` reads."""
+        return {
+            "method": self.method,
+            "config": self.config,
+            "classes": {"names": list(self.classes.names), "annotation_names": list(self.classes.annotation_names)},
+            "name": self.name,
+            "version": self.version,
+            "commit": self.commit or commit(),
+        }
+
+    @staticmethod
+    def of_content(content: Any, path: str | os.PathLike) -> Identity | None:
+        """The identity in a file's `content`; None in files without one, older ones. Raises CheckpointError."""
+        if not isinstance(content, dict) or "method" not in content:
+            return None
+        try:
+            classes = Classes(**{name: tuple(map(str, values)) for name, values in content["classes"].items()})
+            texts = {name: str(content[name]) for name in ("method", "name", "version", "commit")}
+            return Identity(config=dict(content["config"]), classes=classes, **texts)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(
+                f"{path}: its description of itself is damaged ({error}); take another file"
+            ) from error
+
+    def __str__(self) -> str:
+        number = len(self.classes.names)
+        return f"{self.method}, {number} classes, written by version {self.version} (commit {self.commit or commit()})"
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """The checkpoints of one run.
+
+    `<folder>/<prefix>-0001.pth` after the first epoch and so on (the originals' naming), and `<prefix>-latest.pth`
+    for a place inside an epoch, which the next epoch's file replaces.
+    """
+
+    folder: Path
+    prefix: str
+
+    @property
+    def latest(self) -> Path:
+        return self.folder / f"{self.prefix}-latest.pth"
+
+    def of_epoch(self, epoch: int) -> Path:
+        """The file written when `epoch` epochs were complete."""
+        return self.folder / f"{self.prefix}-{epoch:04d}.pth"
+
+    def weights_of_epoch(self, epoch: int) -> Path:
+        """What to test: the file of `epoch`, or the originals' (.params) where only that is there."""
+        return weights_file(self.folder / self.prefix, epoch)
+
+    def save(self, content: dict[str, Any]) -> Path:
+        """Write `content` (see `load_checkpoint`) to the file that its epoch and batch say."""
+        if content["batch"]:
+            return save_tensors(content, self.latest)
+        path = save_tensors(content, self.of_epoch(content["epoch"]))
+        self.latest.unlink(missing_ok=True)  # older than the file just written
+        return path
+
+    def existing(self) -> list[Path]:
+        """The checkpoints of epochs, in order, then the one inside an epoch if there is one."""
+        pattern = re.compile(re.escape(self.prefix) + r"-(\d{4,})\.pth")
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        epochs = sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
+        return [self.of_epoch(epoch) for epoch in epochs] + ([self.latest] if self.latest.is_file() else [])
+
+    def newest(self) -> Path | None:
+        """The checkpoint with the most updates, or None where there is none.
+
+        Raises CheckpointError where there are only the originals' parameter files, which cannot be resumed.
+        """
+        # A run that was killed between the two steps of `save` leaves an old "latest" behind: look inside the last two.
+        last_two = self.existing()[-2:]
+        if not last_two:
+            originals = sorted(self.folder.glob(f"{glob.escape(self.prefix)}-[0-9][0-9][0-9][0-9].params"))
+            if originals:
+                load_checkpoint(originals[-1])  # says why not
+            return None
+        if len(last_two) < 2:
+            return last_two[0]
+        return max(last_two, key=lambda path: load_checkpoint(path)["iteration"])
+
+
+def save_tensors(content: Any, path: str | os.PathLike) -> Path:
+    """`torch.save` to `path`, whole or not at all; the folder is made.
+
+    `content` is made of tensors, numbers, strings, lists and dictionaries, so that it loads with weights_only=True.
+    Raises OutputError.
+    """
+    with writing(path) as file, output_errors(path):
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's zip writer meets a full disk this way
+            raise OSError(f"{(str(error).splitlines() or [''])[0]}; is the disk full?") from error
+    return Path(path)
+
+
+def read_tensors(path: str | os.PathLike, what_to_do: str) -> Any:
+    """What `torch.save` wrote to `path`, tensors on the CPU. Raises CheckpointError, which ends with `what_to_do`.
+
+    The checksums of the archive are compared first: changed bytes would load as other weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file; {what_to_do}")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise ValueError(f"damaged: the checksum of '{damaged}' is wrong")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes torch raise many kinds; all mean the same here
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); {what_to_do}") from error
+
+
+def read_identity(path: str | os.PathLike) -> Identity | None:
+    """What the file at `path` says of itself; None for MXNet's files and older checkpoints. Raises CheckpointError."""
+    if is_params(path):
+        return None
+    return Identity.of_content(read_tensors(path, "give a checkpoint"), path)
+
+
+def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
+    """A training checkpoint, tensors on the CPU:
+
+    model, optimizer: state dictionaries. epoch: complete epochs. batch: batches already used of the epoch begun.
+    iteration: updates in all. config: the configuration as plain dictionaries. metrics: running sums of the epoch;
+    and what `Identity.to_content` gives. Raises CheckpointError for a file that is missing, unreadable or no training
+    checkpoint.
+    """
+    if is_params(path):
+        raise CheckpointError(
+            f"{path}: an MXNet parameter file has weights but no state of the optimiser, so training cannot be resumed "
+            "from it; give it as network.pretrained_model, without TRAIN.RESUME"
+        )
+    content = read_tensors(path, "move it away, or train without TRAIN.RESUME")
+    missing = [key for key in _TRAINING_STATE if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise CheckpointError(f"{path}: not a training checkpoint (without {', '.join(missing)}), so not one to resume")
+    return content
+
+
+def weights_file(prefix: str | os.PathLike, epoch: int) -> Path:
+    """The originals' naming: <prefix>-0002.pth, or <prefix>-0002.params where only that is there."""
+    prefix = Path(prefix)
+    own, originals = (prefix.with_name(f"{prefix.name}-{epoch:04d}.{suffix}") for suffix in ("pth", "params"))
+    return originals if originals.exists() and not own.exists() else own

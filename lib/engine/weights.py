@@ -1,0 +1,123 @@
+"""Put weights into models: from checkpoints, files of weights and MXNet's parameter files, nothing skipped silently."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from lib.checkpoints.conversion import WeightsError, misfits
+from lib.checkpoints.mxnet_params import is_params, read_params
+from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, state_from_params
+from lib.engine.checkpoint import CheckpointError, read_tensors
+from lib.models.mxnet_names import mxnet_names
+from lib.models.video_model import VideoModel
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def load_weights(model: VideoModel, path: str | os.PathLike) -> None:
+    """Load the weights of a training checkpoint, or of a file that holds only weights, into `model`.
+
+    Such a file may be MXNet's (.params), here and below; it is known by its content. Every parameter and buffer must
+    be there, of the same shape and finite, and there may be no others, except that arrays of an MXNet file which the
+    model has no use for are named in a warning. Otherwise CheckpointError lists them and `model` is unchanged.
+    """
+    what_to_do = "give a file that training wrote, <model_prefix>-0001.pth for example"
+    load_state(model, read_weights(path, what_to_do, model, box_rule=box_rule_of(model)), path)
+
+
+def load_backbone(resnet: nn.Module, path: str | os.PathLike) -> None:
+    """Load pre-trained backbone weights (tools/pretrain_backbone.py writes such files) into `resnet`; as strict, but
+    the classifier at the end of MXNet's pre-trained files is left out."""
+    what_to_do = "make one with tools/pretrain_backbone.py, or correct network.pretrained"
+    load_state(resnet, read_weights(path, what_to_do, resnet, may_drop=CLASSIFIER), path)
+
+
+def load_flow(flow_net: nn.Module, path: str | os.PathLike) -> None:
+    """Load pre-trained FlowNet-S weights into `flow_net`; as strict, but Deep Feature Flow's scale map may be missing:
+    flow networks are trained without it. It then stays as it is, and so it does where the file has one: a training
+    begins with a scale of 1 everywhere, as the originals'."""
+    what_to_do = "make one with tools/pretrain_flownet.py, or correct network.pretrained_flow"
+    state = read_weights(path, what_to_do, flow_net)
+    state = {name: value for name, value in state.items() if not name.startswith("Convolution5_scale.")}
+    load_state(flow_net, state, path, may_miss="Convolution5_scale.")
+
+
+def read_weights(
+    path: str | os.PathLike,
+    what_to_do: str,
+    model: nn.Module,
+    may_drop: tuple[str, ...] = (),
+    box_rule: BoxRule | None = None,
+) -> dict[str, Tensor]:
+    """The weights by name in a training checkpoint, or in a file that holds only weights; tensors on the CPU.
+
+    MXNet's parameter files, known by their content, give the names that `model` has for them; what it does not have is
+    left out with a warning, `may_drop` without one. box_rule: how the model un-normalises its boxes; None: the usual
+    rule. What is decided on the way goes to the log. Raises InputError (CheckpointError, ParamsError), which ends with
+    `what_to_do` where a file cannot be read.
+    """
+    if is_params(path):
+        return _read_params(Path(path), model, may_drop, box_rule or BoxRule())
+    content = read_tensors(path, what_to_do)
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    return _named_weights(content, path)
+
+
+def _read_params(path: Path, model: nn.Module, may_drop: tuple[str, ...], box_rule: BoxRule) -> dict[str, Tensor]:
+    try:
+        conversion = state_from_params(read_params(path), mxnet_names(model), box_rule, may_drop)
+    except WeightsError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    for name, why in conversion.dropped:
+        _LOGGER.info("%s: %s left out: %s", path, name, why)
+    for note in conversion.notes:
+        _LOGGER.warning("%s: %s", path, note)
+    own = model.state_dict()
+    unused = sorted(set(conversion.state) - set(own))
+    if unused:
+        more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
+        _LOGGER.warning("%s: arrays that this model has no use for, left out: %s%s", path, ", ".join(unused[:8]), more)
+    return {name: value for name, value in conversion.state.items() if name in own}
+
+
+def _named_weights(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
+    named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+    if not named or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path}: holds no weights by name, but a {type(content).__name__} of something else")
+    return content
+
+
+def box_rule_of(model: VideoModel) -> BoxRule:
+    """How the model's detector un-normalises its boxes."""
+    return BoxRule(model.detector.roi_rule.means, model.detector.roi_rule.stds)
+
+
+def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss: str | None = None) -> None:
+    """Load the state dictionary `state`, read from `path`, into `module`, or raise CheckpointError and change nothing.
+
+    may_miss: the beginning of names that need not be in the file; those parameters stay as they are.
+    """
+    state = _named_weights(state, path)
+    problems = misfits(module.state_dict(), state, may_miss)
+    if problems:
+        raise CheckpointError(
+            f"{path}: does not fit this model; was it made with another configuration (depth, width, classes)? "
+            f"Weights of other projects go through tools/convert_weights.py first.\n{problems}"
+        )
+    check_finite(state.items(), path)
+    module.load_state_dict(state, strict=False)  # strictly checked above, counters aside
+
+
+def check_finite(named: Iterable[tuple[str, Tensor]], path: str | os.PathLike) -> None:
+    """Raise CheckpointError for weights that are NaN or infinite; they would show as NaN boxes hours later."""
+    bad = [name for name, value in named if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise CheckpointError(f"{path}: NaN or infinite values in {', '.join(bad[:5])}{more}; take another file")

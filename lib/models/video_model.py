@@ -1,0 +1,80 @@
+"""What the rest of the code expects of a method's model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+from lib.models.detector import Detector
+from lib.models.features import Features
+from lib.models.flownet_s import FlowNetS
+from lib.models.postprocess import RawDetections
+from lib.structures import Frame, TrainingBatch
+
+
+class ClipDetector(Protocol):
+    """Detects in the frames of ONE clip, which are of one size and come one at a time, in order.
+
+    Every frame is answered exactly once, in order; how many frames late is the method's own.
+    """
+
+    def add(self, frame: Frame) -> list[RawDetections]:
+        """Take the next frame; returns the answers that are ready."""
+
+    def close(self) -> list[RawDetections]:
+        """The clip is over: returns the answers that are left."""
+
+
+class VideoModel(Protocol):
+    """A method's model: an `nn.Module` with these parts and methods.
+
+    features, detector: the parts that all methods share. flow_net: FlowNet-S, or None for a method without flow.
+    lr_mult: original parameter name -> multiple of the learning rate, where it is not 1.
+    """
+
+    features: Features
+    detector: Detector
+    flow_net: FlowNetS | None
+    lr_mult: Mapping[str, float]
+
+    def losses(self, batch: TrainingBatch, rng: np.random.RandomState) -> dict[str, Tensor]:
+        """Scalars by name: the sum of those whose name ends in `_loss` is minimised, the others are metrics.
+
+        batch: its frames are on the model's device. rng: for the random choice of training targets.
+        """
+
+    def begin_clip(self, batch_images: int = 1, inside: bool = False) -> ClipDetector:
+        """A detector for a new clip, with nothing remembered.
+
+        batch_images: the most frames that go through a network together; the detections are the same.
+        inside: fill in `Frame.inside` of the answered frames.
+        """
+
+
+class KnownFlow(Protocol):
+    """A flow that takes the place of the learned one in testing: zero, or what a generator of videos knows."""
+
+    def __call__(self, frames: Sequence[Frame], others: Sequence[Frame]) -> Tensor:
+        """The flow from each of N `frames` to the one of `others` in the same place: (N, 2, h, w), in cells."""
+
+
+class ZeroFlow:
+    """A `KnownFlow` under which nothing moves."""
+
+    def __call__(self, frames: Sequence[Frame], others: Sequence[Frame]) -> Tensor:
+        height, width = map_size(frames[0])
+        return frames[0].im_info.new_zeros(len(frames), 2, height, width)
+
+
+def map_size(frame: Frame) -> tuple[int, int]:
+    """Height and width, in cells of 16 pixels, of the feature map of a frame."""
+    height, width = (int(side) for side in frame.im_info[:2])
+    return -(-height // 16), -(-width // 16)
+
+
+def parts_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The parts that methods share or add: features, detector, flow_net, embed_net, ..."""
+    return dict(model.named_children())
