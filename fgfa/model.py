@@ -24,7 +24,7 @@ from lib.structures import Detections, Frame, TrainingBatch
 
 @dataclass(frozen=True)
 class AggregationRule:
-    """What differs between the originals' training and testing (spec section 1).
+    """What differs between the originals' training and testing (docs/rules.md, section 1).
 
     aggregate_current: the current frame is averaged too, read along the flow to itself like any other, and what the
     others are compared with is its embedding read in the same way; otherwise its embedding as it is.

@@ -1,8 +1,8 @@
 """One configuration: the defaults below, changed by a YAML file, changed by `KEY=VALUE` on the command line.
 
-The key names are those of the originals (spec section 9), so that their YAML files load as they are; keys that only
-MXNet had a use for are accepted and named in one warning. Everything else that is unknown, or of another type than
-its default, is an error that names the key and the file.
+The key names are those of the originals, so that their YAML files load as they are; keys that only MXNet had a use for
+are accepted and named in one warning. Everything else that is unknown, or of another type than its default, is an error
+that names the key and the file.
 """
 
 from __future__ import annotations

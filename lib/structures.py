@@ -19,7 +19,7 @@ class Frame:
 
     image: (3, H, W) float32, RGB order, channel means subtracted, in network-input pixels.
     scale: network-input pixels per pixel of the original frame.
-    frame_id: number written into the results, 1-based and cumulative over the image set (spec section 4).
+    frame_id: number written into the results, 1-based and cumulative over the image set (docs/rules.md, section 4).
     first: whether a new video begins with this frame.
     """
 
@@ -42,7 +42,7 @@ class TrainingBatch:
     im_info: (B, 3) float32, on the CPU: height, width (without padding) and scale of each sample.
     boxes: B tensors (n_i, 4) float32, on the CPU, network-input pixels.
     labels: B tensors (n_i,) int64, on the CPU, classes from 1 (0 is the background).
-    same_frame: (B, T - 1) bool, on the CPU: the reference is the current frame itself (`eq_flag` of spec section 3).
+    same_frame: (B, T - 1) bool, on the CPU: the reference is the current frame itself (docs/rules.md, section 1).
     """
 
     frames: Tensor

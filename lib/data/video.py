@@ -1,7 +1,7 @@
 """Frames of somebody's own video: from a folder, a list, a video file or a camera, in natural order.
 
-The originals took the order that the file system happened to give (spec section 4); here `frame2` always comes before
-`frame10`, however the names are listed.
+The originals took the order that the file system happened to give (docs/rules.md, section 4); here `frame2` always
+comes before `frame10`, however the names are listed.
 """
 
 from __future__ import annotations

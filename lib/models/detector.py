@@ -1,4 +1,4 @@
-"""Everything after the shared feature map, the same for R-FCN, DFF and FGFA (spec sections 1 to 3)."""
+"""Everything after the shared feature map, the same for R-FCN, DFF and FGFA (docs/rules.md, sections 1 to 3)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lib.structures import TrainingBatch
 
 @dataclass(frozen=True)
 class ProposalRule:
-    """How many proposals an image gets, and which (spec section 2)."""
+    """How many proposals an image gets, and which (docs/rules.md, section 2)."""
 
     pre_nms_top_n: int = 6000
     post_nms_top_n: int = 300

@@ -1,4 +1,4 @@
-"""From raw boxes and class probabilities to detections (spec section 2, testing)."""
+"""From raw boxes and class probabilities to detections (docs/rules.md, section 2)."""
 
 from __future__ import annotations
 
