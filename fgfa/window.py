@@ -1,4 +1,4 @@
-"""Which frames are averaged for which frame: a window that slides over a video of any length (spec section 4)."""
+"""Which frames are averaged for which frame: a window that slides over a video (docs/rules.md, section 4)."""
 
 from __future__ import annotations
 

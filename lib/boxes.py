@@ -1,4 +1,4 @@
-"""Boxes: their conventions and their arithmetic (spec section 2).
+"""Boxes: their conventions and their arithmetic (docs/rules.md, section 2).
 
 A box is `(x1, y1, x2, y2)` in 0-based pixels with INCLUSIVE corners, so its width is `x2 - x1 + 1` (R-FCN's "+1").
 Which image the pixels belong to is said where the box is used: the network input inside the networks, the original

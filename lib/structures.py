@@ -75,8 +75,8 @@ class TrainingBatch:
     im_info: (B, 3) float32, on the CPU: height, width (without padding) and scale of each sample.
     boxes: B tensors (n_i, 4) float32, on the CPU, network-input pixels.
     labels: B tensors (n_i,) int64, on the CPU, classes from 1 (0 is the background).
-    same_frame: (B, T - 1) bool, on the CPU: the reference is the current frame itself (`eq_flag`; docs/rules.md,
-    section 3).
+    same_frame: (B, T - 1) bool, on the CPU: the reference is the current frame itself (docs/rules.md,
+    section 1).
     """
 
     frames: Tensor

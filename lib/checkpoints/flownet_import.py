@@ -1,9 +1,9 @@
 """FlowNet-S weights in the form of the common PyTorch implementation, for this project's flow network.
 
 The layers are the same, up to the last: that network predicts the finest flow at a quarter of its input, this one
-(spec section 1) averages the same map over 2x2 cells and then applies the same convolution, as the originals do with
-Flying Chairs weights. So everything up to the concatenated map, and the four coarser flows, are the same function; the
-last flow is not, and training adapts it. Its unit is 20 pixels of the half-size image, 2.5 feature cells.
+(docs/rules.md, section 1) averages the same map over 2x2 cells and then applies the same convolution, as the originals
+do with Flying Chairs weights. So everything up to the concatenated map, and the four coarser flows, are the same
+function; the last flow is not, and training adapts it. Its unit is 20 pixels of the half-size image, 2.5 feature cells.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Between the originals' parameter files and this project's weights, both ways, bit for bit (spec section 5).
+"""Between the originals' parameter files and this project's weights, bit for bit (docs/rules.md, section 5).
 
 Names: `lib.models.mxnet_names`; arguments carry "arg:", stored statistics "aux:", both of which may be missing.
 

@@ -1,4 +1,4 @@
-"""One XML annotation file -> numbers; the annotations of a whole image set as columns (spec sections 3 and 6)."""
+"""XML annotation files: one as numbers, those of an image set as columns (docs/rules.md, sections 3 and 6)."""
 
 from __future__ import annotations
 

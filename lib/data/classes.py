@@ -1,4 +1,4 @@
-"""The classes a detector knows: their names, and what annotations call them (spec section 8)."""
+"""The classes a detector knows: their names, and what annotations call them (docs/rules.md, section 8)."""
 
 from __future__ import annotations
 

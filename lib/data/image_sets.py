@@ -1,4 +1,4 @@
-"""The lists under ImageSets: which images or videos a set is made of (spec section 4, data/README.md).
+"""The lists under ImageSets: which images or videos a set is made of (docs/rules.md, section 4; data/README.md).
 
 A line has two columns, `path number`, and names one image; or four, `path first_frame_id frame_number length`, and
 names one frame of a video for training, or the whole video for testing. Paths have no suffix and begin below

@@ -1,6 +1,6 @@
 """The training entries ("roidb"): all frames with objects of all sets, each set followed by its mirrored copies.
 
-Spec section 3. What was left out, and why, is written to the log.
+See docs/rules.md, section 3. What was left out, and why, is written to the log.
 """
 
 from __future__ import annotations

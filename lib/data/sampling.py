@@ -1,4 +1,4 @@
-"""Which entries an epoch visits in which order, and which reference frames go with a frame (spec section 3).
+"""The order in which an epoch visits its entries, and the choice of reference frames (docs/rules.md, section 3).
 
 A rule for reference frames is a function `choose_references(frame, length, rng) -> list[int]`: for frame `frame`
 (0-based) of a video of `length` frames, the 0-based frames that go with it. A still image is a video of one frame, so

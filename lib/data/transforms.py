@@ -1,6 +1,6 @@
 """From an image file to what a network reads: read, mirror, resize, subtract the means, exactly as the originals.
 
-Spec section 3. Images are (h, w, 3) uint8 in OpenCV's B, G, R order until `to_tensor`.
+See docs/rules.md, section 3. Images are (h, w, 3) uint8 in OpenCV's B, G, R order until `to_tensor`.
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ from lib.models.mxnet_names import mxnet_name
 
 
 class MXNetSGD(torch.optim.Optimizer):
-    """SGD with the learning rate inside the momentum buffer: v = momentum v - lr (g + wd w); w += v (spec section 3).
+    """SGD with the learning rate inside the momentum buffer: v = momentum v - lr (g + wd w); w += v.
 
-    It differs from torch.optim.SGD when the rate changes: what the buffer holds keeps the rate it was made with. A
-    parameter without a gradient counts as one with gradient 0, as in MXNet: its momentum and weight decay go on.
+    See docs/rules.md, section 3. It differs from torch.optim.SGD when the rate changes: what the buffer holds keeps the
+    rate it was made with. A parameter without a gradient counts as one with gradient 0, as in MXNet: its momentum and
+    weight decay go on.
     """
 
     def __init__(self, params, lr: float, momentum: float = 0.9, weight_decay: float = 0.0) -> None:

@@ -10,7 +10,7 @@ from lib.config import Config, ConfigError, lr_steps
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate of update `num_update`, which counts from 1 over the whole training (spec section 3).
+    """Learning rate of update `num_update`, which counts from 1 over all epochs (docs/rules.md, section 3).
 
     steps: number of the last update BEFORE each drop: the drop takes effect when num_update > step.
     kind: "step": times `factor` after each of `steps`; "linear": constant until `steps[0]` (or the beginning), from

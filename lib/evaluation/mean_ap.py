@@ -1,4 +1,4 @@
-"""Average precision by the rules of ImageNet VID, for all objects or those of a motion and size range (spec section 6).
+"""Average precision of ImageNet VID, for all objects or for a motion and size range (docs/rules.md, section 6).
 
 All arithmetic is float64, and equal scores keep the order of frame, then of the results file. The numbers are those of
 the originals with stable sorting, and of the official development kit.

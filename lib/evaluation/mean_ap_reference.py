@@ -1,8 +1,8 @@
 """AP by the rules of ImageNet VID as the originals go about it: one detection, one object, one range at a time.
 
-Slow, and easy to check against spec section 6. `lib.evaluation.mean_ap` is held to this by its tests and timed beside
-it by `tools/benchmark_evaluation.py`. The order of equal scores can be that of another sorting method, to see what
-hangs on it.
+Slow, and easy to check against docs/rules.md, section 6. `lib.evaluation.mean_ap` is held to this by its tests and
+timed beside it by `tools/benchmark_evaluation.py`. The order of equal scores can be that of another sorting method, to
+see what hangs on it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Motion(NamedTuple):
     """values: (G,) float64 in the order of the objects. zero_entries: frames without objects entered as a value of 0.
 
     The official file is read so that each of its frames without objects is one 0, which counts only in the shares of
-    motion values (spec section 6).
+    motion values (docs/rules.md, section 6).
     """
 
     values: np.ndarray

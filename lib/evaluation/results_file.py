@@ -1,4 +1,4 @@
-"""Results as text, one detection a line: `frame_id class score x1 y1 x2 y2` (spec section 6).
+"""Results as text, one detection a line: `frame_id class score x1 y1 x2 y2` (docs/rules.md, section 6).
 
 Frame ids and classes count from 1, scores have 4 decimals, coordinates 2, in pixels of the original frame. AP is
 computed from these rounded numbers, as the originals do.

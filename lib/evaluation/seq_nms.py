@@ -1,4 +1,4 @@
-"""Seq-NMS: detections of neighbouring frames support each other (Han et al. 2016, arXiv 1602.08465; spec section 7).
+"""Seq-NMS: detections of neighbouring frames support each other (Han et al. 2016; docs/rules.md, section 7).
 
 For one class of one video: boxes of consecutive frames are linked where their IoU reaches 0.5. The path of links with
 the largest SUM of scores is taken, all its boxes get the path's mean score, and what overlaps one of them in its frame

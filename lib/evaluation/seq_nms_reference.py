@@ -1,4 +1,4 @@
-"""Seq-NMS as the original goes about it, in plain Python and NumPy (spec section 7): slow, and easy to read.
+"""Seq-NMS as the original goes about it, in plain Python and NumPy (docs/rules.md, section 7): slow, and easy to read.
 
 `lib.evaluation.seq_nms` is held to this by its tests and timed beside it by `tools/benchmark_seq_nms.py`. Every path
 is searched for by the whole dynamic programme anew, over links that are lists of box indices.

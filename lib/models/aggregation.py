@@ -1,4 +1,4 @@
-"""Weighing warped feature maps by their likeness to a frame, and averaging them (FGFA; spec section 1)."""
+"""Weighing warped feature maps by their likeness to a frame, and averaging them (FGFA; docs/rules.md, section 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anchor boxes (spec section 2)."""
+"""Anchor boxes (docs/rules.md, section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FlowNet-S, which says where a frame's content lies in another one (Dosovitskiy et al. 2015; spec section 1)."""
+"""FlowNet-S: the flow between two images (Dosovitskiy et al. 2015; docs/rules.md, section 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The four losses and the six training metrics of ONE image (spec section 3).
+"""The four losses and the six training metrics of ONE image (docs/rules.md, section 3).
 
 Loss terms end in `_loss`; the metrics carry the originals' names and have no gradient.
 """

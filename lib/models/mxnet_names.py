@@ -47,9 +47,9 @@ def mxnet_names(model: nn.Module) -> dict[str, str]:
 
 
 def fixed_parameters(model: nn.Module, prefixes: Sequence[str]) -> list[str]:
-    """Torch names of the parameters whose original name begins with one of `prefixes` (FIXED_PARAMS, spec section 3).
+    """Torch names of the parameters whose original name begins with one of `prefixes`, the list FIXED_PARAMS.
 
-    The rule is `startswith`: the entries "gamma" and "beta" of the originals' lists match nothing.
+    The rule is `startswith` (docs/rules.md, section 3): the originals' entries "gamma" and "beta" match nothing.
     """
     beginnings = tuple(prefixes)
     return [name for name, _ in model.named_parameters() if (mxnet_name(name) or "").startswith(beginnings)]

@@ -1,4 +1,4 @@
-"""ResNet-v1 in the Caffe/MSRA form that the originals use (He et al. 2016; spec section 1).
+"""ResNet-v1 in the Caffe/MSRA form that the originals use (He et al. 2016; docs/rules.md, section 1).
 
 Differences from the form torchvision ships: the stride of a bottleneck sits on its first 1x1 convolution, and res5
 keeps stride 1 with dilated 3x3 convolutions, so the overall stride is 16. Modules carry Caffe's names (res2a, res3b1,

@@ -1,4 +1,4 @@
-"""The R-FCN head: position-sensitive score maps, pooled per RoI, then averaged (Dai et al. 2016; spec section 1)."""
+"""The R-FCN head (Dai et al. 2016): position-sensitive maps, pooled per RoI, averaged (docs/rules.md, section 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which anchors and RoIs are trained to be what: the target rules of spec section 3.
+"""Which anchors and RoIs are trained to be what: the target rules of docs/rules.md, section 3.
 
 Everything here is for ONE image and runs on the CPU in float64, as the originals' NumPy does, so that an overlap
 exactly at a threshold falls on the same side. Boxes: `(x1, y1, x2, y2)`, network-input pixels.

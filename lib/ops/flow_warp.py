@@ -1,4 +1,4 @@
-"""Warping a feature map along a flow field (spec section 1; Deep Feature Flow, section 3)."""
+"""Warping a feature map along a flow field (docs/rules.md, section 1; Deep Feature Flow paper, section 3)."""
 
 from __future__ import annotations
 

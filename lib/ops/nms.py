@@ -1,4 +1,4 @@
-"""Non-maximum suppression (spec section 2)."""
+"""Non-maximum suppression (docs/rules.md, section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From RPN outputs to object proposals (spec section 2; Faster R-CNN, section 3.1)."""
+"""From RPN outputs to object proposals (docs/rules.md, section 2; Faster R-CNN paper, section 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Position-sensitive RoI pooling (spec section 2; R-FCN, section 2.2)."""
+"""Position-sensitive RoI pooling (docs/rules.md, section 2; R-FCN paper, section 2.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips on disk in the layout of ILSVRC2015: images, annotations, lists (spec section 4)."""
+"""Clips on disk in the layout of ILSVRC2015: images, annotations, lists (docs/rules.md, section 4)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def _training_set(toy, choose=two_references, sets="DET_train+VID_train", **opti
 
 
 def _network_input(path, flipped, short_side=36):
-    """An independent reading of spec section 3."""
+    """An independent reading of docs/rules.md, section 3."""
     image = cv2.imread(str(path))
     if flipped:
         image = np.ascontiguousarray(image[:, ::-1])

@@ -22,7 +22,7 @@ def random_inputs(images=2, height=5, width=7, dtype=torch.float32, seed=0):
 
 
 def propose_by_loops(scores, deltas, info, pre, post, threshold, min_size):
-    """The operator for one image, candidate by candidate, from spec section 2, in float64."""
+    """The operator for one image, candidate by candidate, by docs/rules.md, section 2, in float64."""
     _, rows, columns = scores.shape
     height, width, scale = info
     candidates = []

@@ -38,7 +38,7 @@ def round_half_away(x):
 
 
 def pool_by_loops(feature, rois, output_dim, bins, scale):
-    """The rule from spec section 2: float32 geometry, float64 mean."""
+    """The rule of docs/rules.md, section 2: float32 geometry, float64 mean."""
     height, width = feature.shape[2:]
     out = np.zeros((len(rois), output_dim, bins, bins))
     f32 = np.float32
