@@ -1,4 +1,4 @@
-"""The one inference loop: frames in, (frame, detections) out; tests, demos, benchmarks and the Python API all use it."""
+"""The one inference loop, for tests, demos, benchmarks and the Python API: frames in, (frame, detections) out."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class TestResults:
 
 
 def evaluate_test(run: Run, folder: Path, test_set: TestSet) -> Evaluation:
-    """Evaluate the detections in `folder`: log the table, write evaluation.json, which says what they were made with."""
+    """Evaluate the detections in `folder`: log the table, write evaluation.json, which also says what made them."""
     evaluation = evaluate(test_set.truth, [folder / DETECTIONS], test_set.motion, chosen=test_set.chosen)
     _LOGGER.info("%s", evaluation.table())
     made_with = _read(_finished_file(folder / DETECTIONS))

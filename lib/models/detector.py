@@ -1,4 +1,4 @@
-"""Everything after the shared feature map, the same for R-FCN, DFF and FGFA (spec sections 1 to 3)."""
+"""Everything after the shared feature map, the same for R-FCN, DFF and FGFA (docs/rules.md, sections 1 to 3)."""
 
 from __future__ import annotations
 
