@@ -39,6 +39,12 @@ SECTIONS: dict = {
         "then have.",
         original=True,
     ),
+    "PRECISION": choice(
+        "float32",
+        ("float32", "tf32", "bfloat16", "float16"),
+        "Precision of the convolutions in training and testing; `float32` has TF32 off. Boxes, flow grids, warping, "
+        "pooling and losses are float32 in each.",
+    ),
     "default": {
         "frequent": integer(100, "Updates between two lines of the training log.", original=True, least=1),
     },

@@ -16,6 +16,8 @@ from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, r
 from lib.engine.run_log import open_log
 from lib.engine.weights import load_weights
 from lib.files import hold_folder
+from lib.models.inference_form import prepare_for_inference
+from lib.models.precision import set_precision
 from lib.models.video_model import VideoModel
 
 
@@ -101,7 +103,8 @@ class Run:
         return Identity(self.method.name, to_dict(self.cfg), classes, self.name)
 
     def load_model(self, classes: Classes, **arguments: Any) -> VideoModel:
-        """The run's model in evaluation mode on its device, with its weights, or random ones where there is no file.
+        """The run's model on its device, prepared for inference, with its weights, or random ones where there is no
+        file.
 
         arguments: of the method's `build`. Raises CheckpointError.
         """
@@ -109,7 +112,8 @@ class Run:
         model = self.method.build(self.cfg, classes.num_classes, **arguments)
         if self.weights is not None:
             load_weights(model, self.weights)
-        return model.eval().to(self.device)
+        reduced = set_precision(self.cfg.PRECISION, self.device)
+        return prepare_for_inference(model.to(self.device), reduced)
 
 
 def open_run(

@@ -61,16 +61,20 @@ def freeze_batch_norms(module: nn.Module) -> nn.Module:
     return module
 
 
-def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.Module) -> Tensor:
-    """`norm(conv(x))`. Where no gradient is wanted, stored statistics are folded into the weights: one pass over x."""
-    tensors = (x, conv.weight, norm.weight, norm.bias)
-    wants_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    if wants_gradient or not (isinstance(norm, FrozenBatchNorm) or not norm.training):
-        return norm(conv(x))
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
-    shift = norm.bias - norm.running_mean * scale
-    weight = conv.weight * scale[:, None, None, None]
-    return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation)
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """Fold every normalisation `bn_<name>` into the convolution `<name>` beside it, by its stored statistics.
+
+    In place; returns `module`, which computes the same in evaluation mode and has no normalisation left.
+    """
+    for parent in list(module.modules()):
+        for name, norm in list(parent.named_children()):
+            if isinstance(norm, (FrozenBatchNorm, nn.BatchNorm2d)):
+                conv = getattr(parent, name.removeprefix("bn_"))
+                scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
+                conv.bias = nn.Parameter((norm.bias - norm.running_mean * scale).detach())
+                conv.weight = nn.Parameter((conv.weight * scale[:, None, None, None]).detach())
+                setattr(parent, name, nn.Identity())
+    return module
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
@@ -100,10 +104,10 @@ class _Bottleneck(nn.Module):
         self.bn_branch2c = norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.branch1 is None else conv_norm(x, self.branch1, self.bn_branch1)
-        x = F.relu(conv_norm(x, self.branch2a, self.bn_branch2a), inplace=True)
-        x = F.relu(conv_norm(x, self.branch2b, self.bn_branch2b), inplace=True)
-        x = conv_norm(x, self.branch2c, self.bn_branch2c)
+        shortcut = x if self.branch1 is None else self.bn_branch1(self.branch1(x))
+        x = F.relu(self.bn_branch2a(self.branch2a(x)), inplace=True)
+        x = F.relu(self.bn_branch2b(self.branch2b(x)), inplace=True)
+        x = self.bn_branch2c(self.branch2c(x))
         return F.relu(x + shortcut, inplace=True)
 
 
@@ -126,9 +130,9 @@ class _Basic(nn.Module):
         self.bn_branch2b = norm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        shortcut = x if self.branch1 is None else conv_norm(x, self.branch1, self.bn_branch1)
-        x = F.relu(conv_norm(x, self.branch2a, self.bn_branch2a), inplace=True)
-        x = conv_norm(x, self.branch2b, self.bn_branch2b)
+        shortcut = x if self.branch1 is None else self.bn_branch1(self.branch1(x))
+        x = F.relu(self.bn_branch2a(self.branch2a(x)), inplace=True)
+        x = self.bn_branch2b(self.branch2b(x))
         return F.relu(x + shortcut, inplace=True)
 
 
@@ -176,7 +180,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.relu(conv_norm(images, self.conv1, self.bn_conv1), inplace=True)  # (B, width, H/2, W/2)
+        x = F.relu(self.bn_conv1(self.conv1(images)), inplace=True)  # (B, width, H/2, W/2)
         x = F.max_pool2d(x, 3, stride=2, padding=1)  # (B, width, H/4, W/4)
         for names in self.stages:  # res2 keeps H/4, res3 makes H/8, res4 H/16, res5 keeps H/16
             for name in names:
