@@ -6,16 +6,15 @@ Example: python dff/train_end2end.py --cfg configs/dff/resnet_v1_18_flownet_synt
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from dff.method import METHOD, references
 from lib.command_line import run_script
-from lib.data.loader import build_training_set, training_loader
+from lib.data.loader import build_training_set
 from lib.engine.arguments import run_of, run_parser
 from lib.engine.pretrained import load_pretrained
 from lib.engine.seeding import seed_everything
-from lib.engine.train import train
+from lib.engine.train_detector import train_detector
 
 
 def main(argv: list[str] | None = None) -> Path:
@@ -26,19 +25,11 @@ def main(argv: list[str] | None = None) -> Path:
         seed_everything(cfg.TRAIN.SEED)
         classes = run.dataset_classes()
         # Each sample is a frame and one reference frame, drawn from as far back as a key frame can be in testing
-        data = build_training_set(cfg, classes, references(cfg), round_boxes=False)
+        with run.processes.main_first():  # it parses the annotations, the others read its cache
+            data = build_training_set(cfg, classes, references(cfg), round_boxes=False)
         model = METHOD.build(cfg, classes.num_classes)
         load_pretrained(model, cfg)
-        return train(
-            model,
-            partial(training_loader, data, workers=cfg.TRAIN.WORKERS),
-            cfg,
-            folder,
-            num_samples=len(data),
-            device=run.device,
-            lr_mult=model.lr_mult,
-            identity=run.identify(classes),
-        )
+        return train_detector(run, model, data, classes, folder)
 
 
 if __name__ == "__main__":

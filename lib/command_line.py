@@ -14,8 +14,8 @@ from lib.errors import InputError
 USER_ERROR = 2
 
 
-def run_script(main: Callable[[], int | None]) -> None:
-    """Call `main` and exit with the status that it returns, 0 for None.
+def run_script(main: Callable[[], object]) -> None:
+    """Call `main` and exit with the status that it returns, 0 where that is no number.
 
     An error that the user can fix, a full disk and too little memory end with one line and status 2; Ctrl-C with one
     line and status 130; a closed output pipe with status 141 and no line.
@@ -37,7 +37,7 @@ def run_script(main: Callable[[], int | None]) -> None:
         _end("error: out of memory; take fewer or smaller images at a time (BATCH_IMAGES, SCALES)", USER_ERROR)
     except KeyboardInterrupt:
         _end("interrupted; a test goes on where it was with the same command", 130)
-    sys.exit(status)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def _end(line: str, status: int) -> None:

@@ -93,6 +93,10 @@ class TrainingBatch:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def pin_memory(self) -> TrainingBatch:
+        """The same batch with its pixels in pinned memory, from where a GPU fetches them without waiting."""
+        return replace(self, frames=self.frames.pin_memory())
+
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch with its pixels on `device`; the small box tensors stay on the CPU, where targets are made."""
         return replace(self, frames=self.frames.to(device, non_blocking=True))

@@ -119,7 +119,23 @@ SECTIONS: dict = {
         "BATCHES_PER_UPDATE": integer(
             4, "Batches whose gradients one update sums; the originals' `gpus: '0,1,2,3'` means 4.", least=1, most=4096
         ),
+        "GRADIENTS": choice(
+            "sum",
+            ("sum", "mean"),
+            "`sum`: an update follows the sum of its batches' gradients, as in the originals; `mean`: their mean, at a "
+            "rate of lr times BATCHES_PER_UPDATE.",
+        ),
         "WORKERS": integer(2, "Processes that read images; 0: read in the training process.", most=512),
+        "PREFETCH": integer(2, "Batches that each of these processes reads ahead.", least=1, most=64),
+        "CACHE_MB": number(
+            0.0, "Decoded frames that each of these processes keeps, in megabytes.", least=0.0, most=1e6
+        ),
+        "CORRUPT_IMAGES": choice(
+            "stop",
+            ("stop", "skip"),
+            "An image that cannot be read ends the training (`stop`), or the next training entry takes its place, and "
+            "the log counts it (`skip`).",
+        ),
         "SEED": integer(0, "Seed of everything that is random.", most=2**32 - 1),
         "RESUME": flag(False, "Go on from the newest checkpoint of the run's folder.", original=True),
         "begin_epoch": integer(
@@ -132,6 +148,11 @@ SECTIONS: dict = {
         "CHECKPOINT_MINUTES": number(
             10.0, "Minutes between two checkpoints inside an epoch; 0: only at its end.", least=0.0
         ),
+        "KEEP_CHECKPOINTS": integer(0, "Checkpoints of epochs that are kept, the newest ones; 0: all."),
+        "VALIDATE_EPOCHS": number(
+            0.0, "Epochs between two validations, fractions allowed; the best checkpoint is kept; 0: none.", least=0.0
+        ),
+        "VALIDATE_VIDEOS": integer(20, "Validate on the first videos of the test set; 0: all."),
         "OPTIMIZER": choice(
             "sgd", ("sgd", "adamw"), "`sgd`: the originals' rule; `adamw`: for small networks without pre-training."
         ),

@@ -6,8 +6,12 @@ any batch of any epoch.
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -20,7 +24,37 @@ from lib.data.image_sets import DatasetError
 from lib.data.roidb import Roidb, load_roidb
 from lib.data.sampling import ChooseReferences, epoch_order, no_references
 from lib.data.transforms import ImageError, Preprocessing, read_image, scale_boxes
+from lib.errors import InputError
 from lib.structures import Frame, TrainingBatch
+
+_LOGGER = logging.getLogger(__name__)
+_MOST_SKIPPED = 100  # images in a row that may be left out
+
+
+class LoaderError(InputError):
+    """A reader process that died; the message says which and what to do."""
+
+
+class FrameCache:
+    """Decoded images of at most `megabytes` in all; the ones that were not asked for the longest make room."""
+
+    def __init__(self, megabytes: float) -> None:
+        self._room = int(megabytes * 1e6)
+        self._images: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def get(self, path: str) -> np.ndarray | None:
+        image = self._images.get(path)
+        if image is not None:
+            self._images.move_to_end(path)
+        return image
+
+    def put(self, path: str, image: np.ndarray) -> None:
+        if image.nbytes > self._room:
+            return
+        self._room -= image.nbytes
+        self._images[path] = image
+        while self._room < 0:
+            self._room += self._images.popitem(last=False)[1].nbytes
 
 
 class TrainingSet(Dataset):
@@ -59,6 +93,7 @@ class TrainingSet(Dataset):
         self.shuffle = shuffle
         self.aspect_grouping = aspect_grouping
         self.seed = seed
+        self.cache = FrameCache(0.0)
 
     def __len__(self) -> int:
         """Number of entries, mirrored copies included."""
@@ -101,7 +136,11 @@ class TrainingSet(Dataset):
         )
 
     def _frame(self, entry: int, number: int) -> Frame:
-        image = read_image(self.roidb.image_path(entry, number))
+        path = self.roidb.image_path(entry, number)
+        image = self.cache.get(path)
+        if image is None:
+            image = read_image(path)
+            self.cache.put(path, image)
         return self.preprocessing(cv2.flip(image, 1) if self.roidb.flipped[entry] else image)
 
 
@@ -147,46 +186,123 @@ def collate(samples: Sequence[TrainingBatch]) -> TrainingBatch:
     )
 
 
-class _Catching(Dataset):
+@dataclass
+class ReadingRule:
+    """How samples are read.
+
+    workers: processes that read; 0: this process does. prefetch: batches that each of them reads ahead. pin: put
+    batches into pinned memory, from where a GPU fetches them without waiting. skip_corrupt: an image that cannot be
+    read is replaced by the next training entry and counted, instead of raising ImageError. cache_mb: megabytes of
+    decoded frames that each process keeps.
+    """
+
+    workers: int = 0
+    prefetch: int = 2
+    pin: bool = False
+    skip_corrupt: bool = False
+    cache_mb: float = 0.0
+
+    @staticmethod
+    def from_config(cfg: Config, pin: bool) -> ReadingRule:
+        train = cfg.TRAIN
+        return ReadingRule(train.WORKERS, train.PREFETCH, pin, train.CORRUPT_IMAGES == "skip", train.CACHE_MB)
+
+
+class TrainingLoader:
+    """Calling it with (epoch, first batch) gives the rest of that epoch's batches, in order.
+
+    The reader processes stay from one epoch to the next. share: (rank, size), of several processes that train together:
+    of the batches of each update, this one gets the rank-th of `size` equal parts; the first batch is counted over all.
+    `skipped` counts the images that could not be read (`ReadingRule.skip_corrupt`).
+    Raises ImageError for the first image that cannot be used, LoaderError where a reader process dies.
+    """
+
+    def __init__(self, training_set: TrainingSet, rule: ReadingRule, share: tuple[int, int] = (0, 1)) -> None:
+        training_set.cache = FrameCache(rule.cache_mb)
+        self.training_set, self.share, self.skipped = training_set, share, 0
+        self._batches = _Batches()
+        self._loader = DataLoader(
+            _Samples(training_set, rule.skip_corrupt),
+            batch_sampler=self._batches,
+            num_workers=rule.workers,
+            persistent_workers=rule.workers > 0,
+            prefetch_factor=rule.prefetch if rule.workers else None,
+            pin_memory=rule.pin,
+            collate_fn=_collate_or_error,
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # of its own, so that reading draws nothing from torch's global one
+        )
+
+    def __call__(self, epoch: int, start_batch: int = 0) -> Iterator[TrainingBatch]:
+        rank, size = self.share
+        update = self.training_set.update_batches
+        each = update // size
+        batches = self.training_set.batches(epoch)[start_batch:]
+        mine = batches.reshape(-1, update, self.training_set.batch_images)[:, rank * each : (rank + 1) * each]
+        self._batches.listed = [[(epoch, int(entry)) for entry in batch] for updates in mine for batch in updates]
+        try:
+            for batch, skipped in self._loader:
+                if isinstance(batch, ImageError):
+                    raise batch
+                for path in skipped:
+                    self.skipped += 1
+                    _LOGGER.warning("%s; left out (%d so far)", path, self.skipped)
+                yield batch
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise LoaderError(
+                f"a process that reads images died ({str(error).splitlines()[0]}); if memory was short, lower "
+                "TRAIN.WORKERS, TRAIN.PREFETCH or TRAIN.CACHE_MB"
+            ) from error
+
+
+class _Batches:
+    """The entries of each batch that is still to come; set anew for every epoch."""
+
+    def __init__(self) -> None:
+        self.listed: list[list[tuple[int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.listed)
+
+    def __len__(self) -> int:
+        return len(self.listed)
+
+
+Sample = tuple[TrainingBatch | ImageError, list[str]]  # with what was left out for it
+
+
+class _Samples(Dataset):
     """`training_set`, with errors as values: one raised in a reader process would arrive wrapped in a traceback."""
 
-    def __init__(self, training_set: TrainingSet) -> None:
-        self.training_set = training_set
+    def __init__(self, training_set: TrainingSet, skip_corrupt: bool) -> None:
+        self.training_set, self.skip_corrupt = training_set, skip_corrupt
 
-    def __getitem__(self, key: tuple[int, int]) -> TrainingBatch | ImageError:
-        try:
-            return self.training_set[key]
-        except ImageError as error:
-            return error
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, entry = key
+        skipped: list[str] = []
+        while True:
+            try:
+                return self.training_set[epoch, entry], skipped
+            except ImageError as error:
+                if not self.skip_corrupt or len(skipped) == _MOST_SKIPPED:
+                    return error, skipped
+                skipped.append(str(error))
+                entry = (entry + 1) % len(self.training_set)
 
 
-def _collate_or_error(samples: Sequence[TrainingBatch | ImageError]) -> TrainingBatch | ImageError:
-    errors = [sample for sample in samples if isinstance(sample, ImageError)]
-    return errors[0] if errors else collate(samples)
+def _collate_or_error(samples: Sequence[Sample]) -> Sample:
+    skipped = [path for _, paths in samples for path in paths]
+    errors = [sample for sample, _ in samples if isinstance(sample, ImageError)]
+    return errors[0] if errors else collate([sample for sample, _ in samples]), skipped
 
 
 def _start_worker(worker: int) -> None:
     # OpenCV would start a thread per core in each of the processes
     cv2.setNumThreads(0)
-
-
-def training_loader(
-    training_set: TrainingSet, epoch: int, start_batch: int = 0, workers: int = 0
-) -> Iterator[TrainingBatch]:
-    """The batches of `epoch` (from 0) in order, from batch `start_batch` on, read by `workers` processes.
-
-    workers: 0 reads in this process. Raises ImageError for the first image that cannot be used.
-    """
-    batches = training_set.batches(epoch)[start_batch:]
-    loader = DataLoader(
-        _Catching(training_set),
-        batch_sampler=[[(epoch, int(entry)) for entry in batch] for batch in batches],
-        num_workers=workers,
-        collate_fn=_collate_or_error,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # of its own, so that reading draws nothing from torch's global one
-    )
-    for batch in loader:
-        if isinstance(batch, ImageError):
-            raise batch
-        yield batch
+    # A signal to the process group is for the training to answer; it may still wait for a batch. These processes end
+    # when it does: the loader watches for that.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Roidb:
     paths: (N,) bytes, the folder of the video, or of a still its file without suffix. numbers: (N,) int32, 0-based
     number of the frame, -1 for a still. lengths: (N,) int32, frames of the video, 1 for a still. flipped: (N,) bool.
     widths, heights: (N,) int32. offsets: (N + 1,) int64. boxes: (G, 4) int32, original pixels, mirrored in mirrored
-    entries. labels: (G,) int64, from 1.
+    entries. labels: (G,) int64, from 1. digests: name of each list -> SHA-256 of its bytes.
     """
 
     paths: np.ndarray
@@ -43,6 +43,7 @@ class Roidb:
     offsets: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
+    digests: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -64,15 +65,16 @@ class Roidb:
     def mirrored(self) -> Roidb:
         """The same entries, mirrored left to right."""
         widths = np.repeat(self.widths, np.diff(self.offsets))
-        columns = {field.name: getattr(self, field.name) for field in fields(Roidb)}
-        return Roidb(**columns | {"flipped": ~self.flipped, "boxes": flip_boxes(self.boxes, widths)})
+        return replace(self, flipped=~self.flipped, boxes=flip_boxes(self.boxes, widths))
 
     @staticmethod
     def cat(parts: Sequence[Roidb]) -> Roidb:
         """The entries of all `parts`, in order."""
-        columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Roidb)}
+        names = [column.name for column in fields(Roidb) if column.name not in ("offsets", "digests")]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         counts = np.concatenate([np.diff(part.offsets) for part in parts])
-        return Roidb(**columns | {"offsets": np.concatenate(([0], np.cumsum(counts)))})
+        digests = {name: digest for part in parts for name, digest in part.digests.items()}
+        return Roidb(**columns, offsets=np.concatenate(([0], np.cumsum(counts))), digests=digests)
 
 
 def load_roidb(
@@ -127,6 +129,7 @@ def _entries(dataset: ImageNetVID) -> tuple[Roidb, str]:
         offsets=np.concatenate(([0], np.cumsum(counts[kept]))),
         boxes=boxes[usable],
         labels=labels[usable],
+        digests={image_set.name: image_set.digest},
     )
     return roidb, _account(image_set.name, index, labels, usable, kept)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from lib.command_line import count, rate, share
 from lib.engine.demo import DemoSettings
 from lib.engine.device import default_device, device_of
+from lib.engine.distributed import processes_from_environment
 from lib.engine.run import Method, Run, open_run
 
 
@@ -66,7 +67,7 @@ def run_of(arguments: argparse.Namespace, method: Method, needs_weights: bool = 
     """The run that `arguments` describe. Raises InputError."""
     return open_run(
         method,
-        device_of(arguments.device),
+        device_of(arguments.device, processes_from_environment().local_rank),
         arguments.cfg,
         arguments.preset,
         arguments.overrides,

@@ -20,6 +20,7 @@ from lib.files import output_errors, writing
 from lib.version import __version__, commit
 
 _LOGGER = logging.getLogger(__name__)
+_BESIDE = ("tensorboard", "metrics.jsonl", "run.json")  # written beside the checkpoints
 _TRAINING_STATE = ("model", "optimizer", "epoch", "batch", "iteration", "config")
 
 
@@ -95,13 +96,46 @@ class CheckpointFolder:
         """What to test: the file of `epoch`, or the originals' (.params) where only that is there."""
         return weights_file(self.folder / self.prefix, epoch)
 
+    @property
+    def best(self) -> Path:
+        """The file with the best validation."""
+        return self.folder / f"{self.prefix}-best.pth"
+
+    def path_of(self, epoch: int, place: int) -> Path:
+        """The file for `epoch` complete epochs and a place inside the next one; place 0: its beginning."""
+        return self.latest if place else self.of_epoch(epoch)
+
     def save(self, content: dict[str, Any]) -> Path:
         """Write `content` (see `load_checkpoint`) to the file that its epoch and batch say."""
-        if content["batch"]:
-            return save_tensors(content, self.latest)
-        path = save_tensors(content, self.of_epoch(content["epoch"]))
-        self.latest.unlink(missing_ok=True)  # older than the file just written
+        path = save_tensors(content, self.path_of(content["epoch"], content["batch"]))
+        if path != self.latest:
+            self.latest.unlink(missing_ok=True)  # older than the file just written
         return path
+
+    def save_best(self, content: dict[str, Any]) -> Path:
+        """Write `content` as the best so far."""
+        return save_tensors(content, self.best)
+
+    def keep_newest(self, count: int) -> None:
+        """Delete the checkpoints of epochs but the `count` newest; 0: keep all."""
+        epochs = [path for path in self.existing() if path != self.latest]
+        for path in epochs[:-count] if count else ():
+            path.unlink(missing_ok=True)
+
+    def set_aside(self) -> None:
+        """Move what an earlier training has left to the folder `earlier-1` (or -2, ...) beside it."""
+        found = self.existing()
+        if not found:
+            return
+        number = 1
+        while (aside := self.folder / f"earlier-{number}").exists():
+            number += 1
+        others = (self.best, *(self.folder / name for name in _BESIDE))
+        with output_errors(aside):
+            aside.mkdir()
+            for path in [*found, *(path for path in others if path.exists())]:
+                path.rename(aside / path.name)
+        _LOGGER.warning("%s: training begins anew; the earlier one and its logs are now in %s", self.folder, aside)
 
     def existing(self) -> list[Path]:
         """The checkpoints of epochs, in order, then the one inside an epoch if there is one."""

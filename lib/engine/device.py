@@ -12,18 +12,23 @@ class DeviceError(InputError):
 
 
 def default_device() -> str:
-    """What is computed on where nothing is said."""
+    """Default device."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def device_of(name: str) -> torch.device:
-    """The device called `name`: cpu, cuda or cuda:N. Raises DeviceError for another, or a GPU that is not there."""
+def device_of(name: str, local_rank: int = 0) -> torch.device:
+    """The device called `name`: cpu, cuda or cuda:N. Raises DeviceError for another, or a GPU that is not there.
+
+    local_rank: of this process among those of the machine; "cuda" then is the GPU of that number.
+    """
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise DeviceError(f"--device {name}: there is no such device; give cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"--device {name}: not a device for this program; give cpu, cuda or cuda:N")
+    if device.type == "cuda" and device.index is None and local_rank:
+        device = torch.device("cuda", local_rank)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"--device {name}: PyTorch sees {torch.cuda.device_count()} GPUs here; give another one, or cpu "

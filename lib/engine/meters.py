@@ -30,28 +30,40 @@ class RunningMeans:
 
 
 class Stopwatch:
-    """Samples per second, and the share of the time spent waiting for data, since the last `restart`."""
+    """Where the time since the last `restart` went: waiting for data, the rest, and how many samples it was for."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         self._start = time.perf_counter()
-        self._waited = 0.0
-        self._samples = 0
+        self.samples, self.updates, self.data_seconds = 0, 0, 0.0
 
     def count(self, samples: int) -> None:
-        self._samples += samples
+        """An update over `samples` samples was made."""
+        self.samples += samples
+        self.updates += 1
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self._waited += time.perf_counter() - start
+        self.data_seconds += time.perf_counter() - start
 
-    def samples_per_second(self) -> float:
-        return self._samples / max(1e-9, time.perf_counter() - self._start)
+    @property
+    def seconds(self) -> float:
+        """All of them."""
+        return max(1e-9, time.perf_counter() - self._start)
 
-    def waiting_share(self) -> float:
-        """Between 0 and 1."""
-        return self._waited / max(1e-9, time.perf_counter() - self._start)
+    def per_update(self) -> dict[str, float]:
+        """Seconds per update: `data`, waiting for it; `compute`, the rest."""
+        updates = max(1, self.updates)
+        return {"data": self.data_seconds / updates, "compute": (self.seconds - self.data_seconds) / updates}
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as `2 d 03:04:05`, or `3:04:05`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{days} d {hour:02}:{minute:02}:{second:02}" if days else f"{hour}:{minute:02}:{second:02}"

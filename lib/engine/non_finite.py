@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,26 +22,24 @@ class NonFiniteError(InputError):
 
 
 def stop_if_not_finite(run: Training, group: list, names: list[str], rows: list[list[float]], norm: float) -> None:
-    """Raise NonFiniteError for a loss or gradient that is not finite, its batch saved beside the checkpoints."""
+    """Raise NonFiniteError for a loss or gradient that is not finite, its batch saved beside the checkpoints.
+
+    group: this process's batches of the update. names: of the terms in `rows`, which are of all processes' batches.
+    norm: of the update's gradient. In float16 an infinite gradient is for the scaler to deal with.
+    """
     bad = [
         i
         for i, row in enumerate(rows)
         if not all(math.isfinite(v) for name, v in zip(names, row, strict=True) if name.endswith("_loss"))
     ]
-    if not bad and math.isfinite(norm):
+    if not bad and (math.isfinite(norm) or run.scaler.is_enabled()):
         return
     index = bad[0] if bad else 0
+    owner, place = divmod(index, run.batches_each)
     path = run.run_dir / "non_finite_batch.pth"
-    dumped = group[index : index + 1] if bad else group  # a gradient is that of the sum: keep all its batches
-    save_tensors(
-        {
-            "batches": [_tensors_of(batch) for batch in dumped],
-            "losses": [dict(zip(names, row, strict=True)) for row in rows],
-            "update": run.update + 1,
-            "batch_of_update": index,
-        },
-        path,
-    )
+    dumped = group[place : place + 1] if bad else group  # a gradient is that of the sum: keep all its batches
+    if run.processes.rank == owner:
+        _dump(run, dumped, names, rows, index, path)
     what = f"the losses {dict(zip(names, rows[index], strict=True))}"
     if not bad:
         what = f"the gradient (norm {norm}) of {_not_finite_names(run.model)}, from {what}"
@@ -50,6 +49,18 @@ def stop_if_not_finite(run: Training, group: list, names: list[str], rows: list[
     )
     _LOGGER.error(message)
     raise NonFiniteError(message)
+
+
+def _dump(run: Training, dumped: list, names: list[str], rows: list[list[float]], index: int, path: Path) -> None:
+    save_tensors(
+        {
+            "batches": [_tensors_of(batch) for batch in dumped],
+            "losses": [dict(zip(names, row, strict=True)) for row in rows],
+            "update": run.update + 1,
+            "batch_of_update": index,
+        },
+        path,
+    )
 
 
 def _not_finite_names(model: nn.Module) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 from lib.config import Config, ConfigError, load_config, to_dict
 from lib.data.classes import Classes, load_classes, require_same_classes
 from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, read_identity
-from lib.engine.run_log import open_log
+from lib.engine.distributed import Processes, joined, processes_from_environment
+from lib.engine.run_log import open_log, quiet_log
 from lib.engine.weights import load_weights
 from lib.files import hold_folder
 from lib.models.inference_form import prepare_for_inference
@@ -40,7 +41,8 @@ class Run:
     """One run of a method.
 
     name: of its configuration; its folders are called after it. weights: the file to test or to show, None in training
-    and for random weights. identity: what that file says of itself, None where it says nothing.
+    and for random weights. identity: what that file says of itself, None where it says nothing. processes: those that
+    torchrun started for this run.
     """
 
     method: Method
@@ -49,6 +51,7 @@ class Run:
     device: torch.device
     weights: Path | None = None
     identity: Identity | None = None
+    processes: Processes = field(default_factory=processes_from_environment)
 
     @property
     def train_folder(self) -> Path:
@@ -68,14 +71,25 @@ class Run:
     @contextmanager
     def training(self) -> Iterator[Path]:
         """The folder to train in, held against other runs, with the log open in it."""
-        with hold_folder(self.train_folder) as folder, open_log(folder / "train.log"):
-            yield folder
+        with self._working_in(self.train_folder, "train.log"):
+            yield self.train_folder
 
     @contextmanager
     def testing(self, kind: str = "") -> Iterator[Path]:
         """The folder to test in, held against other runs, with the log open in it."""
-        with hold_folder(self.test_folder(kind)) as folder, open_log(folder / "test.log"):
-            yield folder
+        with self._working_in(self.test_folder(kind), "test.log"):
+            yield self.test_folder(kind)
+
+    @contextmanager
+    def _working_in(self, folder: Path, log: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            if self.processes.is_main:
+                stack.enter_context(hold_folder(folder))
+                stack.enter_context(open_log(folder / log))
+            else:
+                stack.enter_context(quiet_log(self.processes.rank))
+            stack.enter_context(joined(self.processes, self.device))
+            yield
 
     def dataset_classes(self) -> Classes:
         """The class list of the data set.

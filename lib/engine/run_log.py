@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import math
 import platform
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 import yaml
 from tqdm import tqdm
 
 from lib.config import Config, to_dict
-from lib.version import commit
+from lib.engine.provenance import provenance
+from lib.files import write_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -64,24 +68,34 @@ def open_log(path: str | Path) -> Iterator[None]:
             root.addHandler(handler)
 
 
+@contextmanager
+def quiet_log(rank: int) -> Iterator[None]:
+    """While open, only warnings and errors go to the console, with the process's rank: the main process has the log."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"[process {rank}] %(levelname)s: %(message)s"))
+    root = logging.getLogger()
+    plain, level = list(root.handlers), root.level
+    root.handlers, root.level = [handler], logging.WARNING
+    try:
+        yield
+    finally:
+        root.handlers, root.level = plain, level
+
+
 def log_environment(cfg: Config, device: torch.device) -> None:
-    """Log what the run is made with: versions, machine, commit, the whole configuration."""
-    _LOGGER.info("command: %s", " ".join(sys.argv))
-    _LOGGER.info(
-        "python %s, torch %s, torchvision %s, numpy %s, %s",
-        platform.python_version(),
-        torch.__version__,
-        torchvision.__version__,
-        np.__version__,
-        platform.platform(),
-    )
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    _LOGGER.info("device %s (%s), %d threads, commit %s", device, name, torch.get_num_threads(), commit())
+    """Log what the run is made with: command, versions, machine, commit, the whole configuration."""
+    made_with = provenance(cfg, device)
+    where, packages = made_with["machine"], made_with["machine"]["packages"]
+    _LOGGER.info("command: %s", made_with["command"])
+    versions = ", ".join(f"{name} {version}" for name, version in packages.items())
+    _LOGGER.info("python %s, %s, %s", where["python"], versions, where["platform"])
+    name = where["gpu"] or platform.machine()
+    _LOGGER.info("device %s (%s), %d threads, commit %s", device, name, where["threads"], made_with["code"]["commit"])
     _LOGGER.info("configuration:\n%s", yaml.safe_dump(to_dict(cfg), sort_keys=False, default_flow_style=None).rstrip())
 
 
 class Curves:
-    """Scalars for TensorBoard in `folder`. Points from `first_step` on, of a run that is now resumed, are hidden."""
+    """Scalars and pictures for TensorBoard in `folder`. Points from `first_step` on, of a resumed run, are hidden."""
 
     def __init__(self, folder: str | Path, first_step: int) -> None:
         self._writer = None
@@ -97,6 +111,37 @@ class Curves:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
+    def add_picture(self, name: str, image: np.ndarray, step: int) -> None:
+        """image: (H, W, 3) uint8 B, G, R."""
+        if self._writer is not None:
+            self._writer.add_image(name, np.ascontiguousarray(image[:, :, ::-1]), step, dataformats="HWC")
+
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+class MetricsFile:
+    """The figures of a training, one JSON object a line, with the number of the update in each.
+
+    Lines from `first_update` on, which a run that is now resumed has left, are dropped when the file is opened.
+    """
+
+    def __init__(self, path: Path, first_update: int) -> None:
+        kept = []
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line, of a run that was killed
+                    if json.loads(line)["update"] < first_update:
+                        kept.append(f"{line}\n")
+        write_text(path, "".join(kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def add(self, update: int, **values: Any) -> None:
+        """Append one line; values that are no numbers in JSON (NaN) become null."""
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self._file.write(json.dumps({"update": update, **finite}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -74,7 +74,7 @@ def schedule_from_config(cfg: Config, num_samples: int) -> Schedule:
     images = train.BATCH_IMAGES * train.BATCHES_PER_UPDATE
     epochs = lr_steps(cfg)
     return Schedule(
-        base_lr=train.lr,
+        base_lr=train.lr * (train.BATCHES_PER_UPDATE if train.GRADIENTS == "mean" else 1),
         steps=tuple(int(epoch * num_samples / images) for epoch in epochs),
         factor=train.lr_factor,
         kind=train.LR_SCHEDULE,

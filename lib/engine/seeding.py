@@ -27,6 +27,7 @@ def batch_rng(seed: int, update: int, batch: int) -> np.random.RandomState:
     return np.random.RandomState([seed & _UINT32, update & _UINT32, batch & _UINT32])
 
 
-def update_seed(seed: int, update: int) -> int:
-    """A seed for torch's generator (dropout and the like) in update `update`: unlike ones for unlike pairs."""
-    return int(np.random.SeedSequence([seed & _UINT32, update & _UINT32]).generate_state(1, np.uint64)[0] >> 1)
+def batch_seed(seed: int, update: int, batch: int) -> int:
+    """A seed for torch's generator (dropout and the like) in that batch: unlike ones for unlike places."""
+    words = [seed & _UINT32, update & _UINT32, batch & _UINT32]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)

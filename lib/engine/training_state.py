@@ -14,19 +14,27 @@ from torch import nn
 
 from lib.config import Config, to_dict
 from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, load_checkpoint
+from lib.engine.distributed import Processes, batches_of_process
+from lib.engine.gradients import RunningStatistics, SharedLosses
 from lib.engine.interruption import StopRequest
 from lib.engine.meters import RunningMeans, Stopwatch
 from lib.engine.optimizer import build_optimizer, load_optimizer_state
-from lib.engine.run_log import Curves
+from lib.engine.run_log import Curves, MetricsFile
 from lib.engine.schedule import Schedule, schedule_from_config, updates_per_epoch
 from lib.engine.weights import load_state
+from lib.models.precision import set_precision
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass
 class Training:
-    """Everything of a training that is under way. Epochs and batches count from 0, updates from 1."""
+    """Everything of a training that is under way. Epochs and batches count from 0, updates from 1.
+
+    reduced: dtype of the networks' convolutions, None for float32. scaler: scales the loss in float16.
+    batches_each: of an update's batches, those that this process computes. best: mean AP and update of the best
+    validation so far. stopped: a signal has reached one of the processes.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -35,14 +43,24 @@ class Training:
     run_dir: Path
     checkpoints: CheckpointFolder
     device: torch.device
+    processes: Processes
+    losses: SharedLosses
+    statistics: RunningStatistics
+    scaler: torch.amp.GradScaler
+    reduced: torch.dtype | None
+    batches_each: int
     updates_per_epoch: int
     identity: Identity | None = None
     epoch: int = 0
     update: int = 0  # updates made in all
+    best: dict[str, float] = field(default_factory=dict)
+    skipped: int = 0  # images that could not be read, since this process began
+    stopped: bool = False
     means: RunningMeans = field(default_factory=RunningMeans)
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     saved_at: float = field(default_factory=time.monotonic)
     curves: Curves | None = None
+    metrics: MetricsFile | None = None
     stop: StopRequest = field(default_factory=StopRequest)
 
     @property
@@ -50,24 +68,32 @@ class Training:
         return self.update - self.epoch * self.updates_per_epoch
 
     @property
-    def batches_per_update(self) -> int:
-        return self.cfg.TRAIN.BATCHES_PER_UPDATE
+    def updates_in_all(self) -> int:
+        return self.cfg.TRAIN.end_epoch * self.updates_per_epoch
 
     def save(self) -> Path:
-        path = self.snapshots.save(
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "epoch": self.epoch,
-                "batch": self.updates_in_epoch * self.batches_per_update,
-                "iteration": self.update,
-                "config": to_dict(self.cfg),
-                "metrics": self.means.state(),
-                **(self.identity.to_content() if self.identity else {}),
-            }
-        )
+        """Write the checkpoint of where the training is; only the main process does."""
+        path = self.checkpoints.path_of(self.epoch, self.updates_in_epoch)
+        if self.processes.is_main:
+            self.checkpoints.save(self.content())
+            self.checkpoints.keep_newest(self.cfg.TRAIN.KEEP_CHECKPOINTS)
         self.saved_at = time.monotonic()
         return path
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint holds; see `lib.engine.checkpoint.load_checkpoint`."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "batch": self.updates_in_epoch * self.cfg.TRAIN.BATCHES_PER_UPDATE,
+            "iteration": self.update,
+            "config": to_dict(self.cfg),
+            "metrics": self.means.state(),
+            "best": self.best,
+            **(self.identity.to_content() if self.identity else {}),
+        }
 
 
 def prepare(
@@ -76,11 +102,13 @@ def prepare(
     run_dir: Path,
     num_samples: int,
     device: torch.device,
+    processes: Processes,
     lr_mult: Mapping[str, float] | None = None,
     identity: Identity | None = None,
 ) -> Training:
     """A run at its beginning or, with TRAIN.RESUME, where a checkpoint left it; see `lib.engine.train.train`."""
     per_epoch = updates_per_epoch(cfg, num_samples)
+    batches_each = batches_of_process(processes, cfg.TRAIN.BATCHES_PER_UPDATE)
     run = Training(
         model=model,
         optimizer=build_optimizer(model, cfg, lr_mult),
@@ -89,16 +117,24 @@ def prepare(
         run_dir=run_dir,
         checkpoints=CheckpointFolder(run_dir, cfg.TRAIN.model_prefix),
         device=device,
+        processes=processes,
+        losses=SharedLosses(model, processes),
+        statistics=RunningStatistics(model, processes, batches_each),
+        scaler=torch.amp.GradScaler(device.type, enabled=cfg.PRECISION == "float16"),
+        reduced=set_precision(cfg.PRECISION, device),
+        batches_each=batches_each,
         updates_per_epoch=per_epoch,
         identity=identity,
         epoch=cfg.TRAIN.begin_epoch,
         update=cfg.TRAIN.begin_epoch * per_epoch,
     )
-    if not cfg.TRAIN.RESUME:
-        # Left in place, one of them might pass for the newest of this run when it is resumed
-        run.checkpoints.set_aside()
+    # torchrun restarts all processes when one is lost: they go on from the newest checkpoint, whatever RESUME says
+    if not cfg.TRAIN.RESUME and not processes.restarts:
+        if processes.is_main:
+            run.checkpoints.set_aside()
+        processes.wait_for_all()
         return run
-    begin = cfg.TRAIN.begin_epoch
+    begin = 0 if processes.restarts else cfg.TRAIN.begin_epoch
     path = run.checkpoints.of_epoch(begin) if begin else run.checkpoints.newest()
     if path is None:
         _LOGGER.info("%s: no checkpoint to resume; training begins anew", run_dir)
@@ -109,8 +145,9 @@ def prepare(
 
 def _resume(run: Training, path: Path) -> None:
     saved = load_checkpoint(path)
-    expected = saved["epoch"] * run.updates_per_epoch * run.batches_per_update + saved["batch"]
-    if saved["iteration"] * run.batches_per_update != expected:
+    batches = run.cfg.TRAIN.BATCHES_PER_UPDATE
+    expected = saved["epoch"] * run.updates_per_epoch * batches + saved["batch"]
+    if saved["iteration"] * batches != expected:
         raise CheckpointError(
             f"{path}: was trained with another number of samples or of batches per update ({saved['iteration']} "
             f"updates in {saved['epoch']} epochs and {saved['batch']} batches); train anew, "
@@ -121,8 +158,10 @@ def _resume(run: Training, path: Path) -> None:
         load_optimizer_state(run.optimizer, saved["optimizer"])
     except ValueError as error:
         raise CheckpointError(f"{path}: its optimiser state does not fit: {error}") from error
+    if saved.get("scaler") and run.scaler.is_enabled():
+        run.scaler.load_state_dict(saved["scaler"])
     run.epoch, run.update = saved["epoch"], saved["iteration"]
-    run.means = RunningMeans(saved.get("metrics"))
+    run.means, run.best = RunningMeans(saved.get("metrics")), dict(saved.get("best", {}))
     _LOGGER.info("resuming %s: epoch %.3f, %d updates done", path, run.update / run.updates_per_epoch, run.update)
     for change in _changed(saved["config"], to_dict(run.cfg)):
         _LOGGER.warning("configuration changed since that checkpoint: %s", change)

@@ -171,6 +171,18 @@ def evaluate(
     # Before the results, which take longer to read: a wrong file shows at once
     known = find_motion(truth, "", chosen) if motion is None else motion
     table = read(files, truth.num_frames, len(truth.class_names))
+    return evaluate_table(truth, table, known, chosen, [os.fspath(file) for file in files], coco)
+
+
+def evaluate_table(
+    truth: GroundTruth,
+    table: DetectionTable,
+    known: KnownMotion,
+    chosen: np.ndarray | None = None,
+    files: Sequence[str] = (),
+    coco: bool = False,
+) -> Evaluation:
+    """`evaluate` for detections in memory, in the order of a results file; files: where they come from."""
     coverage = None
     if chosen is not None and not chosen.all():
         coverage = Coverage.of(truth, chosen)
@@ -185,7 +197,7 @@ def evaluate(
         results=results,
         motion=known.motion,
         motion_source=known.source,
-        files=[os.fspath(file) for file in files],
+        files=list(files),
         frames=truth.num_frames,
         frames_found=int(np.count_nonzero(np.bincount(table.frames, minlength=truth.num_frames))),
         detections=len(table),

@@ -67,15 +67,15 @@ def build_detector(cfg: Config, num_classes: int) -> Detector:
     )
 
 
-def build_postprocess(cfg: Config, score_threshold: float, raw: bool = False) -> PostProcess:
+def build_postprocess(cfg: Config, score_threshold: float, raw: bool | None = None) -> PostProcess:
     """The rule that `cfg.TEST` describes; a max_per_image of 0 or less means any number, as in the originals.
 
-    score_threshold: the method's own, where SCORE_THRESH is below 0. With SEQ_NMS, or raw, every box over the
-    threshold is kept, for Seq-NMS and the NMS after it.
+    score_threshold: the method's own, where SCORE_THRESH is below 0. raw: keep every box over the threshold, for
+    Seq-NMS and the NMS after it; None: as TEST.SEQ_NMS says.
     """
     test = cfg.TEST
     threshold = test.SCORE_THRESH if test.SCORE_THRESH >= 0 else score_threshold
-    if test.SEQ_NMS or raw:
+    if test.SEQ_NMS if raw is None else raw:
         return PostProcess(threshold, nms_threshold=None, max_per_image=None)
     return PostProcess(threshold, test.NMS, test.max_per_image if test.max_per_image > 0 else None)
 

@@ -1,0 +1,110 @@
+"""The processes of a run: one, or as many as torchrun started, on one machine or several."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lib.errors import InputError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class DistributedError(InputError):
+    """Processes that cannot work together; the message says why."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which of how many processes this one is.
+
+    rank: from 0 to size - 1. local_rank: the same on this machine, which is the number of its GPU. restarts: how often
+    torchrun has restarted the run after a process was lost.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    restarts: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that logs and writes files."""
+        return self.rank == 0
+
+    def gather(self, values: Tensor) -> Tensor:
+        """The `values` of every process, of one shape: (...) -> (size, ...)."""
+        if self.size == 1:
+            return values[None]
+        gathered = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(gathered, values.contiguous())
+        return torch.stack(gathered)
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """The `value` of every process, by rank."""
+        if self.size == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+    def wait_for_all(self) -> None:
+        """Return when every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The block runs in the main process, and then in the others, who find what it has written."""
+        if not self.is_main:
+            self.wait_for_all()
+        yield
+        if self.is_main:
+            self.wait_for_all()
+
+
+def processes_from_environment() -> Processes:
+    """What torchrun has put into the environment; a single process without it."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return Processes()
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
+    return Processes(*(int(os.environ.get(name, "0")) for name in names))
+
+
+@contextlib.contextmanager
+def joined(processes: Processes, device: torch.device) -> Iterator[None]:
+    """While open, the processes can exchange tensors: by NCCL between GPUs, by gloo between CPUs."""
+    if processes.size == 1 or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        # After an error the others wait in a collective; they are ended by torchrun, not waited for
+        dist.destroy_process_group()
+
+
+def batches_of_process(processes: Processes, batches_per_update: int) -> int:
+    """Batches of an update that each process computes. Raises DistributedError where they cannot be shared equally."""
+    each, rest = divmod(batches_per_update, processes.size)
+    if rest:
+        raise DistributedError(
+            f"TRAIN.BATCHES_PER_UPDATE {batches_per_update} cannot be shared equally among {processes.size} processes; "
+            f"start {' or '.join(map(str, _divisors(batches_per_update)))} of them, or change the key"
+        )
+    return each
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0][:8]

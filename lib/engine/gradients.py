@@ -1,0 +1,100 @@
+"""Losses and gradients of one update, shared among the processes of a run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lib.engine.distributed import Processes
+
+
+class _Losses(nn.Module):
+    """A model whose forward is its losses, as DistributedDataParallel wants it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: object, rng: np.random.RandomState) -> dict[str, Tensor]:
+        return self.model.losses(batch, rng)
+
+
+class SharedLosses:
+    """The losses of `model`, whose gradients are summed over all processes.
+
+    Calling it gives the model's losses. Inside `last_of_update`, the backward pass exchanges gradients; before, it only
+    adds to them. With one process it is the model alone.
+    """
+
+    def __init__(self, model: nn.Module, processes: Processes) -> None:
+        self._model = model
+        self._parallel: DistributedDataParallel | None = None
+        if processes.size > 1:
+            # Deep Feature Flow leaves its flow network out where all reference frames are the frames themselves
+            self._parallel = DistributedDataParallel(
+                _Losses(model), broadcast_buffers=False, find_unused_parameters=True
+            )
+            self._parallel.register_comm_hook(None, _sum_gradients)
+
+    def __call__(self, batch: object, rng: np.random.RandomState) -> dict[str, Tensor]:
+        return self._model.losses(batch, rng) if self._parallel is None else self._parallel(batch, rng)
+
+    @contextlib.contextmanager
+    def exchanging(self, last_of_update: bool) -> Iterator[None]:
+        """Around forward and backward of a batch; gradients are exchanged in the last batch of an update."""
+        if self._parallel is None or last_of_update:
+            yield
+        else:
+            with self._parallel.no_sync():
+                yield
+
+
+def _sum_gradients(_state, bucket):
+    """The originals sum gradients over GPUs; DistributedDataParallel by itself would average them.
+
+    bucket: a `dist.GradBucket`. Returns a future of the summed buffer. Not annotated: PyTorch compares the annotations
+    with its own types, and finds them as text here.
+    """
+    work = dist.all_reduce(bucket.buffer(), async_op=True)
+    return work.get_future().then(lambda future: future.value()[0])
+
+
+class RunningStatistics:
+    """Keeps the running statistics of trained batch norms the same in all processes.
+
+    In one process the statistics of an update's batches enter one after the other. With several, each process has seen
+    its share of them, from the same beginning; `combine` gives what one process would have.
+    """
+
+    def __init__(self, model: nn.Module, processes: Processes, batches_each: int) -> None:
+        self._processes, self._batches = processes, batches_each
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+        self._norms = norms if processes.size > 1 else []
+        self._before: list[Tensor] = []
+
+    def note(self) -> None:
+        """Before the first batch of an update."""
+        self._before = [value.clone() for norm in self._norms for value in (norm.running_mean, norm.running_var)]
+
+    @torch.no_grad()
+    def combine(self) -> None:
+        """After the last batch of an update."""
+        if not self._norms:
+            return
+        after = [value for norm in self._norms for value in (norm.running_mean, norm.running_var)]
+        kept = [(1 - norm.momentum) ** self._batches for norm in self._norms for _ in range(2)]
+        changes = torch.cat([a - keep * b for a, b, keep in zip(after, self._before, kept, strict=True)])
+        shares = [share.split([len(value) for value in after]) for share in self._processes.gather(changes)]
+        for i, value in enumerate(after):
+            total = self._before[i]
+            for share in shares:
+                total = kept[i] * total + share[i]
+            value.copy_(total)
+        for norm in self._norms:
+            norm.num_batches_tracked += self._batches * (self._processes.size - 1)
