@@ -229,6 +229,25 @@ SECTIONS: dict = {
             original=True,
             most=100000,
         ),
+        "KEY_FRAME_POLICY": choice(
+            "fixed",
+            ("fixed", "adaptive"),
+            "DFF: `fixed`: every KEY_FRAME_INTERVAL-th frame is a key frame; `adaptive`: a frame also becomes one "
+            "where its flow to the latest one is longer than KEY_FRAME_FLOW.",
+        ),
+        "KEY_FRAME_FLOW": number(2.0, "DFF, adaptive: that length, in feature cells of 16 pixels.", above=0.0),
+        "KEY_FRAME_POSITION": choice(
+            "first",
+            ("first", "middle"),
+            "DFF: place of the key frame in its segment; `middle` halves the distances, and answers come up to half an "
+            "interval late.",
+        ),
+        "PROPAGATE_FROM": choice(
+            "own",
+            ("own", "both"),
+            "DFF: key frames that features come from: that of the frame's `own` segment, or `both` neighbouring ones, "
+            "weighted by nearness in time; answers come up to an interval late.",
+        ),
         "CAUSAL": flag(False, "FGFA: average past frames only."),
         "AGGREGATE_CURRENT": flag(True, "FGFA: average the current frame too."),
         "EMBED_AFTER_WARP": flag(False, "FGFA: compute embeddings of warped features, instead of warping embeddings."),
