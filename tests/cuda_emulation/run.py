@@ -16,6 +16,10 @@ It needs g++ and the installed package, but neither nvcc nor a GPU. The first bu
 The parts: translate.py rewrites launches and shared memory, device/ has the rest of CUDA as C++ headers, runtime/ runs
 the threads, build.py compiles, emulator.py loads, cases/ has the inputs, compare.py compares; planted/ has kernels,
 some with faults, by which test_emulator.py tests the emulation itself.
+
+A new .cu in csrc/cuda is compiled as it is; test_kernels.py then asks for cases of the operators that it registers (a
+file in cases/ and a line in compare.py). What a kernel needs of CUDA and device/ lacks is a compiler error: no
+cooperative groups, cub, half-precision intrinsics or inline PTX so far.
 """
 
 from __future__ import annotations
