@@ -45,6 +45,12 @@ SECTIONS: dict = {
         "Precision of the convolutions in training and testing; `float32` has TF32 off. Boxes, flow grids, warping, "
         "pooling and losses are float32 in each.",
     ),
+    "COMPILE": choice(
+        "off",
+        ("off", "on", "graphs"),
+        "Testing: compile backbone, flow network and embedding by torch.compile; `graphs`: with CUDA graphs on a GPU. "
+        "The first frame of each size then takes up to a minute.",
+    ),
     "default": {
         "frequent": integer(100, "Updates between two lines of the training log.", original=True, least=1),
     },
