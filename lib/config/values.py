@@ -211,7 +211,11 @@ def shown(value: Any) -> str:
     try:
         described = repr(value)
     except ValueError:  # whole numbers of thousands of digits
-        return f"a {type(value).__name__} that is too long to show"
+        return (
+            "a whole number too long to show"
+            if isinstance(value, int)
+            else f"a {type(value).__name__} too long to show"
+        )
     return described if len(described) <= _SHOWN else described[:_SHOWN] + "..."
 
 
