@@ -32,7 +32,7 @@ WRONG = {
     "no annotation": "annotation file that is missing",
     "bad annotation": "annotation file that cannot be used",
     "no image": "image that is missing",
-    "bad image": "image that cannot be decoded",
+    "bad image": "image that cannot be decoded, or is cut off",
     "image size": "image of another size than its annotation says",
     "gap": "gap in the frame numbers of a video",
     "length": "video of another length than the list says",
@@ -251,9 +251,9 @@ def _objects(index: AnnotationIndex, classes: Classes, paths: Sequence[str], bro
 def find_image_sets(root: str | os.PathLike) -> list[str]:
     """The names of all lists of a data set. Raises DatasetError where it has none."""
     folder = Path(root, "ImageSets")
-    names = sorted(path.stem for path in folder.glob("*.txt") if path.stem.startswith(("DET_", "VID_")))
+    names = sorted(path.stem for path in folder.glob("*.txt") if not path.name.startswith("."))
     if not names:
-        raise DatasetError(f"{folder}: no list DET_*.txt or VID_*.txt in it; is '{root}' the folder of a data set?")
+        raise DatasetError(f"{folder}: no list (*.txt) in it; is '{root}' the folder of a data set?")
     return names
 
 
