@@ -150,9 +150,10 @@ def _folders(image_set: ImageSet) -> Iterator[Finding]:
         except OSError as error:
             yield Finding("no image", folder, f"{image_set.path}:{line} names this folder ({error.strerror})")
             continue
-        missing = [number for number in range(length) if f"{number:06d}.JPEG" not in names]
-        for number in missing:
-            kind = "gap" if any(f"{n:06d}.JPEG" in names for n in range(number + 1, length)) else "no image"
+        there = [f"{number:06d}.JPEG" in names for number in range(length)]
+        last = max((number for number in range(length) if there[number]), default=-1)
+        for number in (number for number in range(length) if not there[number]):
+            kind = "gap" if number < last else "no image"
             yield Finding(
                 kind, image_set.image_path(frame_stem(path, number)), f"no such file ({image_set.path}:{line})"
             )

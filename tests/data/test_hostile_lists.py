@@ -182,3 +182,12 @@ def test_cut_images_are_found(toy):
         assert [(f.kind, f.place) for f in found] == [("bad image", str(toy / "Data" / stem))]
         assert found[0].detail == f"the image is cut off after {len(content) * 2 // 3} bytes; replace the file"
         assert not any(f.wrong for f in check_image_set(toy, name, IMAGENET_VID, decode=False).findings)
+
+
+def test_a_list_that_claims_far_more_frames_than_there_are(toy):
+    """What is missing is found in one pass."""
+    write_list(toy, "VID_x", ["val/b 1 0 20000"])
+    findings = check_image_set(toy, "VID_x", IMAGENET_VID, decode=False).findings
+    kinds = [finding.kind for finding in findings if finding.wrong]
+    assert (kinds.count("no image"), kinds.count("no annotation"), kinds.count("gap")) == (19_997, 19_997, 0)
+    assert kinds.count("length") == 1
