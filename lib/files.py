@@ -227,8 +227,8 @@ def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
         os.close(file)
 
 
-def _lock(file: int, folder: Path) -> bool:
-    """Take the lock on an open file without waiting; False where another process has it.
+def _lock(file: int, where: str | os.PathLike = "output") -> bool:
+    """Take the lock on an open file without waiting; False where another process has it. where: for a warning.
 
     A POSIX lock: unlike that of flock(), it does not pass to the reader processes of a training, so that it is free at
     once when the training itself is killed.
@@ -253,5 +253,5 @@ def _lock(file: int, folder: Path) -> bool:
             return False
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
-        _log.warning("%s: this file system has no locks (%s); start no second run in it", folder, error.strerror)
+        _log.warning("%s: this file system has no locks (%s); start no second run in it", where, error.strerror)
     return True
