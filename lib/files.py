@@ -213,7 +213,7 @@ def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         with output_errors(folder):
-            if not _lock(file, folder):
+            if not _lock(file):
                 holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another run"
                 raise FolderInUseError(
                     f"{folder}: {holder} is writing to this folder; wait for it to end, or give another output_path"
@@ -227,12 +227,8 @@ def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
         os.close(file)
 
 
-def _lock(file: int, where: str | os.PathLike = "output") -> bool:
-    """Take the lock on an open file without waiting; False where another process has it. where: for a warning.
-
-    A POSIX lock: unlike that of flock(), it does not pass to the reader processes of a training, so that it is free at
-    once when the training itself is killed.
-    """
+def _lock(file: int) -> bool:
+    """Take the lock on an open file without waiting; False where another process has it."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -247,11 +243,13 @@ def _lock(file: int, where: str | os.PathLike = "output") -> bool:
             os.lseek(file, 0, os.SEEK_SET)
         return True
     try:
+        # Unlike that of flock(), a POSIX lock does not pass to the reader processes of a training: it is free at once
+        # when the training itself is killed
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             raise
-        _log.warning("%s: this file system has no locks (%s); start no second run in it", where, error.strerror)
+        _log.warning("the file system has no locks (%s); start no second run with the same output", error.strerror)
     return True

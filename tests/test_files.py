@@ -350,7 +350,7 @@ def test_without_locks_a_run_goes_on_with_a_warning(tmp_path, monkeypatch, caplo
     monkeypatch.setattr(fcntl, "lockf", no_locks)
     with caplog.at_level(logging.WARNING), hold_folder(tmp_path / "run"):
         pass
-    assert "run: this file system has no locks (No locks available); start no second run in it" in caplog.text
+    assert "the file system has no locks (No locks available); start no second run with the same output" in caplog.text
 
 
 class Windows:
