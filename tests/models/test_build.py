@@ -11,6 +11,7 @@ import torch
 from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.config import load_config
+from lib.models.anchors import make_anchors
 from lib.models.build import build_postprocess
 from lib.models.postprocess import RawDetections
 from rfcn.model import build_rfcn
@@ -44,6 +45,15 @@ def test_the_originals_lists_of_fixed_parameters_give_no_warning(caplog, method)
 def test_entries_that_fix_nothing_are_named(caplog, entries, idle):
     (message,) = warnings_of_building(caplog, "rfcn", f"network.FIXED_PARAMS={entries}")
     assert f"network.FIXED_PARAMS: no parameter's original name begins with {idle}, so" in message
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.051, 0.3, 1, 3.3, 12.9, 19.7, 20])
+@pytest.mark.parametrize("scale", [0.5, 0.51, 32, 1000])
+def test_anchors_of_every_accepted_shape_are_at_least_a_pixel_wide(ratio, scale):
+    network = load_config(overrides=[f"network.ANCHOR_RATIOS=[{ratio}]", f"network.ANCHOR_SCALES=[{scale}]"]).network
+    (anchor,) = make_anchors(16, network.ANCHOR_RATIOS, network.ANCHOR_SCALES)
+    assert anchor.isfinite().all()
+    assert (anchor[2:] - anchor[:2] + 1 >= 1).all()
 
 
 def detections(cfg, score_threshold=0.5, **options) -> list[int]:
