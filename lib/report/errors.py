@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.evaluation.mean_ap import average_precision, by_class, overlap_thresholds
+from lib.evaluation.mean_ap import average_precision, by_class, find_objects, overlap_thresholds
 from lib.evaluation.results_file import DetectionTable
 from lib.report.pairs import Pairs
 from lib.structures import GroundTruth
@@ -90,7 +90,7 @@ def find_outcomes(truth: GroundTruth, detections: DetectionTable) -> Outcomes:
     outcomes = Outcomes(np.empty(len(detections), np.int8), np.empty(len(detections), np.int32))
     thresholds = overlap_thresholds(truth.boxes)
     for pairs in Pairs.chunks(truth, detections):
-        matched = pairs.match(truth, detections, thresholds)
+        matched = find_objects(truth, detections[pairs.rows])
         same = detections.labels[pairs.rows][pairs.detection] == truth.labels[pairs.object]
         reaches = pairs.iou >= thresholds[pairs.object]
         own_iou, own = pairs.nearest(same)
