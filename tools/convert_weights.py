@@ -130,6 +130,8 @@ def build(size: NetworkSize) -> nn.Module:
             return FlowNetS(size.values["FLOW_WIDTH"], size.scale)
         cfg = default_config()
         cfg.network.update(size.values)
+        # Only the number of the anchors says something of the weights
+        cfg.network.update(ANCHOR_RATIOS=[1.0], ANCHOR_SCALES=[float(scale) for scale in range(1, size.anchors + 1)])
         return _BUILDERS[size.kind](cfg, size.classes)
 
 

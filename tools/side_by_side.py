@@ -62,7 +62,7 @@ def _together(sources: Sequence[FrameSource], names: Sequence[str]):
             return
         if ended:
             raise SourceError(f"{', '.join(ended)}: ends before the others; give clips of the same frames")
-        yield [image for _, image in frames]
+        yield [frame.pixels for frame in frames]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
