@@ -122,8 +122,8 @@ def test_what_cannot_be_used_is_said(tmp_path):
     assert lists(root / "ImageSets") == before
     with pytest.raises(InputError, match="has no folder VID/train below Data or Annotations"):
         tool.main(["--dataset-path", str(tmp_path / "none"), "--only", "VID_train_15frames"])
+    taken = str(root / "ImageSets" / "VID_val_videos.txt")
     with pytest.raises(InputError, match=r"VID_val_videos.txt: cannot be written"):
-        taken = str(root / "ImageSets" / "VID_val_videos.txt")
         tool.main(["--dataset-path", str(root), "--out", taken, "--only", "VID_val_videos"])
     (root / "Annotations/DET/train/s/one.xml").write_text("<annotation>")
     with pytest.raises(InputError, match=r"one.xml: not valid XML"):
