@@ -1,4 +1,4 @@
-"""Which class is taken for which: objects against detections at one score threshold, whatever their classes."""
+"""Confusion matrix: classes of objects against classes of the detections that match them by place alone."""
 
 from __future__ import annotations
 
