@@ -1,4 +1,4 @@
-"""Ground truth and results as COCO-VID JSON, out and in.
+"""Read and write ground truth and results as COCO-VID JSON.
 
 Ground truth has `videos`, `images` (with `video_id` and `frame_id`, from 0), `annotations` (with `instance_id`, the
 track) and `categories`; results are a list of `{image_id, category_id, bbox, score}`. What is written here numbers

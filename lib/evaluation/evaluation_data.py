@@ -1,4 +1,4 @@
-"""What results are evaluated against, from a data set's folder or from COCO-VID JSON, and how its results are read."""
+"""Ground truth for an evaluation, from a data set's folder or COCO-VID JSON, and reading of results for it."""
 
 from __future__ import annotations
 

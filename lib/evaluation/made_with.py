@@ -1,4 +1,4 @@
-"""What made the results of a test, as the test script notes it in evaluation.json ("made_with")."""
+"""Read what produced the results of a test: the entry "made_with" that the test script writes to evaluation.json."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MadeWith:
 
     @staticmethod
     def of_evaluation(evaluation: Any) -> MadeWith:
-        """From the content of an evaluation.json; entries that are missing or of another form are None."""
+        """Read the content of an evaluation.json; entries that are missing or of another form are None."""
         noted = _entry(evaluation, "made_with")
         words = _words(_entry(noted, "command"))
         configs = _options(words, "--cfg")
@@ -51,7 +51,7 @@ class MadeWith:
 
     @staticmethod
     def of_results(path: Path) -> MadeWith:
-        """From the evaluation.json beside the results file at `path`; nothing is known where it is of other results."""
+        """Read the evaluation.json beside the results file at `path`; all None where it describes other results."""
         try:
             found = MadeWith.of_evaluation(read_json(path.with_name(EVALUATION), InputError, ""))
             if found.results is not None and found.results == sha256_of(path):

@@ -1,4 +1,4 @@
-"""Results as text, one detection a line: `frame_id class score x1 y1 x2 y2` (docs/rules.md, section 6).
+"""Results files: text, one detection per line, `frame_id class score x1 y1 x2 y2` (docs/rules.md, section 6).
 
 Frame ids and classes count from 1, scores have 4 decimals, coordinates 2, in pixels of the original frame. AP is
 computed from these rounded numbers, as the originals do.
@@ -42,7 +42,7 @@ class ResultsError(InputError):
 
 @dataclass
 class DetectionTable:
-    """The detections of an image set, column by column, one row per box.
+    """Detections of an image set as columns, one row per box.
 
     frames: (n,) int32, 0-based (the results file's frame_id - 1). labels: (n,) int16, from 1.
     scores: (n,) float64. boxes: (n, 4) float64, pixels of the original frame.
@@ -76,7 +76,7 @@ class DetectionTable:
 
     @staticmethod
     def cat(parts: Sequence[DetectionTable]) -> DetectionTable:
-        """All rows of `parts`, in order; no part gives no rows."""
+        """Concatenate `parts`; none give an empty table."""
         parts = [_table(np.zeros((0, 7))), *parts]
         return DetectionTable(
             np.concatenate([p.frames for p in parts]),
@@ -142,7 +142,7 @@ class ResultsWriter:
         self.done = done
 
     def _interrupted(self, file: IO[bytes]) -> tuple[int, int]:
-        """How far an interrupted writer of this run came, and the bytes it had written by then; zeros without one."""
+        """(done, bytes) at the last checkpoint of an interrupted writer of this run; zeros without one."""
         try:
             noted = json.loads(self.progress.read_text(encoding="utf-8"))
             if noted["run"] == self.run and os.fstat(file.fileno()).st_size >= noted["size"]:
@@ -165,7 +165,7 @@ class ResultsWriter:
 
 
 def _unfinished_files(path: Path) -> tuple[Path, Path]:
-    """Where a run that is to write `path` keeps its lines, and the note on how far it is."""
+    """The files of an unfinished run that writes `path`: its lines so far, and the note on its progress."""
     return path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.progress")
 
 

@@ -1,4 +1,4 @@
-"""A part of an image set: some of its frames, with their ground truth, motion and detections, and nothing else.
+"""Restrict an evaluation to some frames of an image set.
 
 AP of a part is what it would be if the image set had no other frame: the objects of the rest are not missed, and its
 frames without objects do not enter the shares of motion (see `lib.evaluation.motion`).
@@ -17,7 +17,7 @@ from lib.structures import GroundTruth
 
 
 class SubsetError(InputError):
-    """Videos that cannot be chosen; the message names them."""
+    """A choice of videos that the image set does not have; the message names them."""
 
 
 def choose_videos(wanted: str, names: Sequence[str]) -> np.ndarray:

@@ -36,7 +36,7 @@ def class_ap(runs: Sequence[Analysis], class_names: Sequence[str], order: np.nda
 
 
 def class_difference(runs: Sequence[Analysis], class_names: Sequence[str], order: np.ndarray, theme: Theme) -> Figure:
-    """Bars of the AP that each further run has more or less than the first."""
+    """Bars of the difference in AP of each further run from the first."""
     values = [run.ap - runs[0].ap for run in runs[1:]]
     largest = max(0.02, float(np.nanmax(np.abs(values), initial=0.0)))
     limits = (-1.3 * largest, 1.3 * largest)
@@ -190,7 +190,7 @@ def error_costs(runs: Sequence[Analysis], theme: Theme) -> Figure:
 
 
 def confusion(matrix: np.ndarray, class_names: Sequence[str], colour: str, theme: Theme) -> Figure:
-    """(K + 1, K + 1) counts as a heat map: in each row the shares of its objects, in the last those of all strays."""
+    """(K + 1, K + 1) counts as a heat map; shares of each row, the last row is of stray detections."""
     names = [name.replace("_", " ") for name in class_names]
     cell = 40 if len(names) <= 12 else 30
     side = cell * len(matrix) + 150

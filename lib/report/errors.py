@@ -120,7 +120,7 @@ def find_outcomes(truth: GroundTruth, detections: DetectionTable) -> Outcomes:
 
 
 def error_costs(truth: GroundTruth, detections: DetectionTable, outcomes: Outcomes) -> Costs:
-    """What each kind of error costs, class by class."""
+    """Compute the AP cost of each type of error, class by class."""
     classes, total = len(truth.class_names), len(truth.labels)
     found, missed = outcomes.found(total), outcomes.missed(total)
     objects, found_objects, missed_objects = (

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: pictures, style and script are inside it."""
+"""The report as one self-contained HTML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that travel inside the page: as data URIs, one for light screens and paper and one for dark screens."""
+"""Pictures embedded in the page as data URIs, with a light and a dark version."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def figure(picture: Picture, caption: str = "", wide: bool = False) -> str:
 
 
 def pair(parts: Sequence[str]) -> str:
-    """Parts of the page abreast, one below the other where it is narrow."""
+    """Parts of the page side by side, stacked where it is narrow."""
     return f'<div class="pair">{"".join(f"<div>{part}</div>" for part in parts)}</div>'

@@ -1,4 +1,4 @@
-"""Frames put together: a video that browsers play, a contact sheet, pictures side by side.
+"""Write videos that browsers play, contact sheets and pictures side by side.
 
 Images are (H, W, 3) uint8 in BGR order, as OpenCV reads them.
 """
@@ -117,7 +117,7 @@ class ContactSheet:
         self._stride, self._seen = 1, 0
 
     def add(self, image: np.ndarray, caption: str) -> None:
-        """The clip's next frame, with what to write on it, if anything; the sheet keeps a small copy, or nothing."""
+        """Add the clip's next frame, with a caption if not empty; a small copy of some frames is kept."""
         if self._seen % self._stride == 0:
             if len(self._kept) == 8 * self.count:
                 self._kept = self._kept[::2]
@@ -130,7 +130,7 @@ class ContactSheet:
         self._seen += 1
 
     def write(self, path: str | os.PathLike) -> None:
-        """The sheet as a PNG at `path`. Raises ValueError when no frame was added."""
+        """Write the sheet as a PNG to `path`. Raises ValueError when no frame was added, OutputError."""
         if not self._kept:
             raise ValueError(f"{path}: no frame was added, so there is no contact sheet")
         rows = np.rint(np.linspace(0, len(self._kept) - 1, min(self.count, len(self._kept)))).astype(int)
@@ -191,7 +191,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def check_image_name(path: str | os.PathLike) -> Path:
-    """`path`, after a check that its ending is that of a format that can be written. Raises OutputError."""
+    """Check that the ending of `path` is that of an image format, and return it. Raises OutputError."""
     path = Path(path)
     if not path.suffix or not cv2.haveImageWriter(f"image{path.suffix}"):
         raise OutputError(f"{path}: OpenCV writes no images that end in '{path.suffix}'; give a name ending in .png")
