@@ -22,6 +22,8 @@ from lib.evaluation.results_file import DetectionTable, ResultsError
 from lib.files import read_json, write_text, writing
 from lib.structures import GroundTruth
 
+_MOST = 1 << 34  # bytes of a file; the detections of ImageNet VID val are about 2 GiB
+
 
 @dataclass(frozen=True)
 class CocoTruth:
@@ -178,7 +180,7 @@ def _rounded(values: np.ndarray) -> list[list[float]]:
 
 def _load(path: str | os.PathLike, kind: type) -> list | dict:
     form = "a list of detections" if kind is list else "an object with images, annotations and categories"
-    content = read_json(path, ResultsError, f"give {form}")
+    content = read_json(path, ResultsError, f"give {form}", most=_MOST)
     if not isinstance(content, kind):
         raise ResultsError(f"{path}: not {form}")
     return content
