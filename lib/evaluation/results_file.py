@@ -191,6 +191,8 @@ def find_results(path: str | os.PathLike) -> Path | Unfinished:
     Raises ResultsError where there is neither, and for a run without a checkpoint.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ResultsError(f"{path}: is a folder; give a results file, such as {DETECTIONS} in it")
     unfinished = path.suffix == ".part"
     final = path.with_suffix("") if unfinished else path
     if path.is_file() and not unfinished:

@@ -303,5 +303,13 @@ def test_the_parts_of_a_run_are_joined_and_may_not_overlap(tmp_path):
         read_results(parts, 4, 3)
 
 
+@pytest.mark.parametrize("name", ["/", ".", "folder"])
+def test_a_folder_is_no_results_file(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ResultsError, match=f"{name}: is a folder; give a results file"):
+        find_results(name)
+
+
 def test_nothing_joined_is_an_empty_table():
     assert len(DetectionTable.cat([])) == 0

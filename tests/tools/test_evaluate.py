@@ -220,6 +220,7 @@ def test_a_subset_of_the_videos(tmp_path, three_videos, which, ap, frames):
         ("4", "4 videos"),
         ("val/x", "'val/x': the image set has no such"),
         (",", "no video in ','"),
+        ("9" * 5000, "the image set has no such"),
     ],
 )
 def test_videos_that_are_not_there(tmp_path, three_videos, which, message):
