@@ -8,6 +8,7 @@ from lib.report import sections
 from lib.report.analysis import Analysis
 from lib.report.sections import Subject
 from lib.report.style import SCRIPT, STYLE
+from lib.report.summary import summary
 from lib.report.tables import text
 
 SECTIONS: tuple[tuple[str, str, Callable[[Subject, Sequence[Analysis]], str]], ...] = (
@@ -46,7 +47,7 @@ def make_page(
 <header id="summary">
 <h1>{text(title)}</h1>
 <p class="lede">{text(_lede(subject))}</p>
-{sections.summary(subject, runs)}
+{summary(subject, runs)}
 </header>
 <nav><ul>{"".join(links)}</ul></nav>
 <main>
