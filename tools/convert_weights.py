@@ -1,8 +1,8 @@
-"""Convert weights: between this project's .pth and the originals' MXNet .params, and from other projects to either.
+"""Convert weights between this project's .pth and the originals' MXNet .params, and from other projects to either.
 
-SRC is known by its content; --kind says what it is where that is not enough. Every parameter is accounted for: mapped,
-dropped or added, with the reason; one that is missing, unknown or of another shape is an error that lists them. See
-docs/weights.md for each starting point. Nothing in SRC is ever run.
+The kind of SRC is recognised by its content; where that is not enough, --kind names it. Every parameter is listed as
+mapped, dropped or added, with the reason; missing or unknown ones and those of another shape are an error that lists
+them. docs/weights.md describes each source. No code in SRC is ever run.
 
 Example: python tools/convert_weights.py model/rfcn_dff_flownet_vid-0000.params model/dff.pth
 """
@@ -10,54 +10,39 @@ Example: python tools/convert_weights.py model/rfcn_dff_flownet_vid-0000.params 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.checkpoints.conversion import Conversion, WeightsError, misfits
 from lib.checkpoints.first_layer import OURS, ImageForm
 from lib.checkpoints.flownet_import import FLOWNET_IMAGES, flownet_from
-from lib.checkpoints.mxnet_params import LAYOUTS, ParamsFile, is_params, read_params, write_params
+from lib.checkpoints.mxnet_params import LAYOUTS, write_params
 from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, params_from_state, state_from_params
-from lib.checkpoints.plain_pickle import read_pickle
 from lib.checkpoints.resnet_import import SOURCES, depth_of, own_resnet_names, resnet_from
 from lib.checkpoints.sizes import KINDS, NetworkSize, network_size
+from lib.command_line import run_script
 from lib.config import default_config
-from lib.engine.checkpoint import read_file, save_tensors
-from lib.errors import InputError
+from lib.engine.checkpoint import save_tensors
+from lib.engine.weight_files import FLOWNET, WeightFile, read_weight_file
+from lib.files import check_output
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_name, mxnet_names
 from lib.models.resnet import UNITS_PER_STAGE, ResNet, unit_names
 from rfcn.model import build_rfcn
 
 _BUILDERS = {"rfcn": build_rfcn, "dff": build_dff, "fgfa": build_fgfa}
-_FLOWNET = "flownet-pytorch"
-_INSIDE = ("model", "state_dict", "model_state_dict", "blobs")  # where files keep their weights by name
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file's weights by the names it has for them, and what else it holds."""
-
-    arrays: Mapping[str, Any]
-    rest: Mapping[str, Any]
-    params: ParamsFile | None = None
-
-
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SRC", type=Path, help=".params, .pth, .pth.tar or .pkl")
     parser.add_argument("target", metavar="DST", type=Path, help=".pth or .params")
-    parser.add_argument("--kind", choices=(*KINDS, *SOURCES, _FLOWNET), help="what SRC is; default: its names tell")
+    parser.add_argument("--kind", choices=(*KINDS, *SOURCES, FLOWNET), help="what SRC is; default: its names tell")
     parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="leave out these names of SRC")
     parser.add_argument("--quiet", action="store_true", help="no line for each mapped parameter")
     mxnet = parser.add_argument_group(".params files")
@@ -79,50 +64,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def read_source(path: Path) -> Source:
-    """Read `path` as what it is. Raises InputError."""
-    if is_params(path):
-        params = read_params(path)
-        if not params.names:
-            raise WeightsError(f"a list of {len(params.arrays)} arrays without names, so nobody can say which is which")
-        return Source(params.named(), {}, params)
-    if path.suffix == ".pkl":
-        content = read_pickle(path)
-    else:
-        content = read_file(path, "give a .params, .pth, .pth.tar or .pkl file")
-    inside = next((key for key in _INSIDE if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
-    arrays = content if inside is None else content[inside]
-    if not isinstance(arrays, dict) or not all(isinstance(name, str) for name in arrays):
-        raise WeightsError(f"holds no weights by name, but a {type(content).__name__} of something else")
-    return Source(arrays, {} if inside is None else {key: content[key] for key in content if key != inside})
-
-
-def kind_of(source: Source) -> str:
-    """What `source` is, as --kind would say it. Raises WeightsError where its names do not tell."""
-    names = list(source.arrays)
-    if any("predict_flow6." in name for name in names):
-        return _FLOWNET
-    if any("stem.conv1." in name for name in names) and own_resnet_names(names):
-        return "maskrcnn-benchmark"
-    if any("layer1.0.conv1." in name for name in names):
-        raise WeightsError(
-            "torchvision and mmdetection give a ResNet the same names, but mean other images and strides; say which it "
-            "is: --kind torchvision, or --kind mmdetection (Caffe style)"
-        )
-    if "res2_0_branch2a_w" in names:
-        return "detectron"
-    return network_size(original_shapes(source)).kind
-
-
-def original_shapes(source: Source) -> dict[str, tuple[int, ...]]:
-    """Original name -> shape, of a source of this project's or the originals'."""
-    if source.params is not None:
-        bare = {name.removeprefix("arg:").removeprefix("aux:"): array for name, array in source.arrays.items()}
-        return {name.replace("_test", ""): array.shape for name, array in bare.items()}
-    tensors = {name: value for name, value in source.arrays.items() if isinstance(value, Tensor)}
-    return {original: tuple(value.shape) for name, value in tensors.items() if (original := mxnet_name(name))}
-
-
 def build(size: NetworkSize) -> nn.Module:
     """The network of that size without any memory for weights."""
     with torch.device("meta"):
@@ -132,10 +73,12 @@ def build(size: NetworkSize) -> nn.Module:
             return FlowNetS(size.values["FLOW_WIDTH"], size.scale)
         cfg = default_config()
         cfg.network.update(size.values)
+        # Only the number of the anchors says something of the weights
+        cfg.network.update(ANCHOR_RATIOS=[1.0], ANCHOR_SCALES=[float(scale) for scale in range(1, size.anchors + 1)])
         return _BUILDERS[size.kind](cfg, size.classes)
 
 
-def own_weights(source: Source, model: nn.Module, kind: str, rule: BoxRule) -> Conversion:
+def own_weights(source: WeightFile, model: nn.Module, kind: str, rule: BoxRule) -> Conversion:
     """The state of `model` from the originals' or this project's file."""
     if source.params is not None:
         return state_from_params(source.params, mxnet_names(model), rule, CLASSIFIER if kind == "resnet" else ())
@@ -149,9 +92,9 @@ def own_weights(source: Source, model: nn.Module, kind: str, rule: BoxRule) -> C
     )
 
 
-def other_weights(source: Source, kind: str, args: argparse.Namespace) -> tuple[Conversion, nn.Module]:
+def other_weights(source: WeightFile, kind: str, args: argparse.Namespace) -> tuple[Conversion, nn.Module]:
     """Weights of another project, and the network here that has them."""
-    usual = FLOWNET_IMAGES if kind == _FLOWNET else SOURCES[kind].images
+    usual = FLOWNET_IMAGES if kind == FLOWNET else SOURCES[kind].images
     bgr = usual.bgr if args.source_order is None else args.source_order == "bgr"
     trained = ImageForm(tuple(args.source_means or usual.means), usual.stds, bgr)
     images = ImageForm(tuple(args.pixel_means[::-1]))
@@ -161,7 +104,7 @@ def other_weights(source: Source, kind: str, args: argparse.Namespace) -> tuple[
             arrays[name] = value if isinstance(value, Tensor) else torch.tensor(value)
         else:
             others.append((name, "not a weight"))
-    if kind == _FLOWNET:
+    if kind == FLOWNET:
         division = source.rest.get("div_flow", 20.0)
         result = flownet_from(arrays, trained, images, division=float(division))
         model = build(network_size({n: tuple(v.shape) for n, v in _by_original_names(result).items()}, "flownet"))
@@ -199,11 +142,11 @@ def drop(result: Conversion, names: list[str]) -> None:
 
 def convert(args: argparse.Namespace) -> tuple[str, Conversion, list[Conversion]]:
     """Read, convert, check, write; returns the kind and the accounts of reading and of writing. Raises InputError."""
-    source = read_source(args.source)
+    source = read_weight_file(args.source)
     rule = BoxRule(tuple(args.bbox_means), tuple(args.bbox_stds), args.normalised)
-    kind = args.kind or kind_of(source)
+    kind = args.kind or source.kind()
     if kind in KINDS:
-        model = build(network_size(original_shapes(source), kind))
+        model = build(network_size(source.original_shapes(), kind))
         result = own_weights(source, model, kind, rule)
     else:
         result, model = other_weights(source, kind, args)
@@ -235,26 +178,21 @@ def table(account: Conversion, quiet: bool) -> list[str]:
     return [*lines, *(f"note     {note}" for note in account.notes)]
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert as `argv` says, the command line where None. Raises InputError."""
     args = parse_arguments(argv)
+    check_output(args.target)
     try:
         kind, result, written = convert(args)
     except WeightsError as error:
-        text = str(error)
-        print(
-            f"convert_weights: {text if text.startswith(str(args.target)) else f'{args.source}: {text}'}",
-            file=sys.stderr,
-        )
-        return 2
-    except (InputError, OSError) as error:
-        print(f"convert_weights: {error}", file=sys.stderr)
-        return 2
+        if str(error).startswith((str(args.source), str(args.target))):
+            raise
+        raise WeightsError(f"{args.source}: {error}") from error
     for account in (result, *written):
         print("\n".join(table(account, args.quiet)))
     counts = f"{len(result.mapped)} mapped, {len(result.dropped)} dropped, {len(result.added)} added"
     print(f"{args.source} ({kind}) -> {args.target}: {counts}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -19,13 +19,14 @@ _UNIT = re.compile(r"res(\d[a-z]\d*)_branch2([abc])_weight")
 class NetworkSize:
     """What a file does not say has the originals' size.
 
-    kind: one of KINDS. values: configuration values under `network`. classes: with background. scale: channels of
-    Deep Feature Flow's scale map.
+    kind: one of KINDS. values: configuration values under `network`. classes: with background. anchors: number of them
+    at each place. scale: channels of Deep Feature Flow's scale map.
     """
 
     kind: str
     values: dict[str, float] = field(default_factory=dict)
     classes: int = 31
+    anchors: int = 9
     scale: int = 0
 
 
@@ -47,10 +48,10 @@ def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None)
         "FEAT_DIM": features,
         "FGFA_FEAT_DIM": features + first("em_conv3_weight", 2048),
         "FLOW_WIDTH": first("conv6_1_weight", 1024) / 1024,
-        "NUM_ANCHORS": max(1, first("rpn_cls_score_weight", 18) // 2),
     }
     classes = max(2, first("rfcn_cls_weight", 49 * 31) // 49)
-    return NetworkSize(kind, values, classes, first("Convolution5_scale_weight", 0))
+    anchors = max(1, first("rpn_cls_score_weight", 18) // 2)
+    return NetworkSize(kind, values, classes, anchors, first("Convolution5_scale_weight", 0))
 
 
 def _kind_of(names: Mapping[str, tuple[int, ...]]) -> str:

@@ -1,7 +1,7 @@
-"""COCO's AP by pycocotools, a second opinion beside ImageNet VID's: at IoU 0.5, and the mean over 0.5, 0.55, ... 0.95.
+"""COCO's AP, computed by pycocotools: at IoU 0.5, and the mean over the IoUs 0.5, 0.55, ... 0.95.
 
-Its rules differ: one IoU for objects of all sizes, precision at 101 recalls in place of every point, at most 100
-detections of a class in an image, no groups of motion.
+Its rules differ from ImageNet VID's: one IoU for objects of all sizes, precision at 101 recalls in place of every
+point, at most 100 detections of a class in an image, no groups of motion.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class CocoAP:
 
 
 def coco_ap(truth: GroundTruth, detections: DetectionTable) -> CocoAP:
-    """COCO's AP of every class. detections: any order; of equal scores the first counts first."""
+    """Compute COCO's AP of every class. detections: any order; equal scores keep their order."""
     detections = detections.sorted_by_frame()
     aps = np.full((2, len(truth.class_names)), np.nan)
     frame_of_object = truth.frame_of_object()
@@ -60,7 +60,7 @@ def coco_ap(truth: GroundTruth, detections: DetectionTable) -> CocoAP:
 
 
 def _dataset(frames: np.ndarray, boxes: np.ndarray, scores: np.ndarray | None = None) -> COCO:
-    """The boxes of one class as pycocotools wants them; with scores, detections."""
+    """The boxes of one class in pycocotools' form; with scores, detections."""
     annotations = [
         {"id": i, "image_id": frame, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
         for i, (frame, box) in enumerate(zip(frames.tolist(), xywh(boxes).tolist(), strict=True), 1)

@@ -1,4 +1,4 @@
-"""Loads the loops that Cython compiles, and says how to build them where they do not load."""
+"""Load the extensions that Cython compiles; the error says how to build them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ INSTALL_COMMAND = "pip install --no-build-isolation -e ."
 
 
 def load_compiled(name: str, user: str) -> ModuleType:
-    """The extension module `lib.evaluation.<name>`, which the module `user` needs. Raises ImportError."""
+    """Import the extension module `lib.evaluation.<name>` for the module `user`. Raises ImportError."""
     try:
         return importlib.import_module(f"lib.evaluation.{name}")
     except ImportError as error:

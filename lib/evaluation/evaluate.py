@@ -45,7 +45,7 @@ class KnownMotion:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of an image set was evaluated."""
+    """The part of an image set that was evaluated."""
 
     videos: int
     of_videos: int
@@ -84,7 +84,7 @@ class Evaluation:
     coco: CocoAP | None = None
 
     def to_json(self) -> dict:
-        """`ap`, `mean_ap` and `motion` as the README describes them, with null for what has no ground truth."""
+        """The content of evaluation.json; null for an AP without ground truth."""
         overall = self.results[0]
         return {
             "ap": _numbers(overall.ap),
@@ -116,14 +116,14 @@ class Evaluation:
         }
 
     def columns(self) -> list[tuple[str, np.ndarray, float]]:
-        """Name, APs (K,) and their mean of each kind of AP."""
+        """(name, APs (K,), mean AP) of each column of the table."""
         columns = [(r.range.name, r.ap, r.mean_ap) for r in self.results]
         if self.coco:
             columns += [("COCO .5", self.coco.ap50, self.coco.mean_ap50), ("COCO", self.coco.ap, self.coco.mean_ap)]
         return columns
 
     def table(self) -> str:
-        """AP in per cent, per class and range, and what was evaluated. A dash: no such object."""
+        """AP in per cent by class and range, as text; a dash for classes without objects."""
         width, columns = max(5, *map(len, self.class_names)), self.columns()
         rows = [f"{'AP (%)':<{width}} {'objects':>8}" + "".join(f" {name:>7}" for name, _, _ in columns)]
         for k, name in enumerate(self.class_names):
@@ -134,7 +134,7 @@ class Evaluation:
         return "\n".join([*rows, *self._account()])
 
     def to_csv(self) -> str:
-        """AP from 0 to 1 per class and range as comma-separated values, the mean last; empty: no such object."""
+        """AP from 0 to 1 by class and range as CSV, the mean last; empty for classes without objects."""
         text = io.StringIO()
         rows, columns = csv.writer(text, lineterminator="\n"), self.columns()
         rows.writerow(["class", "objects", *(name for name, _, _ in columns)])

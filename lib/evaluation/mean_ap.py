@@ -5,7 +5,7 @@ the originals with stable sorting, and of the official development kit.
 
 Matching does not depend on the range: a detection takes its object first, and is then ignored if that object lies
 outside the range. So it is done once, and every range only weighs the detections anew. The loop over frames is compiled
-from `_weighing.pyx`; `mean_ap_reference.py` is the same written plainly.
+from `_weighing.pyx`; `mean_ap_reference.py` is the readable reference.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def mean_ap(
     ranges: Sequence[ObjectRange] = MOTION_RANGES,
     zero_entries: int | None = None,
 ) -> list[RangeResult]:
-    """AP per class for each of `ranges`.
+    """Compute AP per class for each of `ranges`.
 
     detections: any order; frames and labels within the truth's. motion_iou: (G,) float64, of every object; may be left
     out only where every range has motion (0, 1). zero_entries: how many frames without objects count as one motion IoU
@@ -115,13 +115,13 @@ def best_precision(true: np.ndarray, false: np.ndarray) -> np.ndarray:
 
 
 def overlap_thresholds(boxes: np.ndarray) -> np.ndarray:
-    """(G, 4) -> (G,): the IoU that finds an object: 0.5, less for objects so small that 10 pixels matter."""
+    """(G, 4) -> (G,): IoU threshold of each object: 0.5, less for small ones."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     return np.minimum(0.5, box_areas(boxes) / ((sides[:, 0] + 10) * (sides[:, 1] + 10)))
 
 
 class _Filter:
-    """One range applied to the ground truth.
+    """A range applied to the ground truth.
 
     moves: (G,) bool, the objects whose motion lies in the range. inside: (G,) bool, those of them that count, having
     the right size too. objects: (K,) int64, number of these per class.
@@ -152,26 +152,30 @@ def _within(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     return (values >= ends[0]) & (values <= ends[1])
 
 
+def find_objects(truth: GroundTruth, detections: DetectionTable, any_class: bool = False) -> np.ndarray:
+    """(n,) int64: the object that each detection finds, -1 for none, as for AP.
+
+    By descending score every detection takes the object of its class (or of any class) with the largest IoU among those
+    that are still free and whose threshold it reaches; of equal IoUs the first. detections: by ascending frame.
+    """
+    n = len(detections)
+    found = np.empty(n, np.int64)
+    arrays = [*_detection_arrays(detections), *_object_arrays(truth)]
+    room = [np.empty(_most_in_a_frame(detections), np.int64), np.zeros(len(truth.labels), bool), found]
+    before, after = ([array.ctypes.data for array in group] for group in (arrays, room))
+    _weighing.find_objects(n, *before, any_class, *after)
+    return found
+
+
 def _weigh(truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Filter]) -> tuple[np.ndarray, np.ndarray]:
     """For each filter, of every detection: whether it is a true positive (R, n) bool; its false-positive weight (R, n).
 
     detections: by ascending frame.
     """
     n, ranges = len(detections), len(filters)
-    most = int(np.bincount(detections.frames).max()) if n else 0
+    most = _most_in_a_frame(detections)
     hit, miss = np.empty((ranges, n), bool), np.empty((ranges, n))
-    found = _arrays(
-        (detections.frames, np.int32),
-        (detections.labels, np.int16),
-        (detections.scores, float),
-        (detections.boxes, float),
-    )
-    objects = _arrays(
-        (truth.offsets, np.int64),
-        (truth.labels, np.int64),
-        (truth.boxes, float),
-        (overlap_thresholds(truth.boxes), float),
-    )
+    found, objects = _detection_arrays(detections), _object_arrays(truth)
     rules = _arrays(
         *((np.stack([getattr(f, name) for f in filters]), kind) for name, kind in _FILTER_ARRAYS),
         (np.array([f.range.area for f in filters]), float),
@@ -183,8 +187,32 @@ def _weigh(truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Fi
     return hit, miss
 
 
+def _most_in_a_frame(detections: DetectionTable) -> int:
+    """Largest number of detections in a frame; they are sorted by frame."""
+    starts = np.flatnonzero(np.diff(detections.frames, prepend=-1))
+    return int(np.diff(starts, append=len(detections)).max()) if len(starts) else 0
+
+
+def _detection_arrays(detections: DetectionTable) -> list[np.ndarray]:
+    return _arrays(
+        (detections.frames, np.int32),
+        (detections.labels, np.int16),
+        (detections.scores, float),
+        (detections.boxes, float),
+    )
+
+
+def _object_arrays(truth: GroundTruth) -> list[np.ndarray]:
+    return _arrays(
+        (truth.offsets, np.int64),
+        (truth.labels, np.int64),
+        (truth.boxes, float),
+        (overlap_thresholds(truth.boxes), float),
+    )
+
+
 def _arrays(*pairs: tuple[np.ndarray, type]) -> list[np.ndarray]:
-    """Each array in one piece and of its type, as compiled loops want it."""
+    """Each array contiguous and of its type, for the compiled loops."""
     return [np.ascontiguousarray(array, kind) for array, kind in pairs]
 
 

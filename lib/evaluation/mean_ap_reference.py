@@ -1,4 +1,4 @@
-"""AP by the rules of ImageNet VID as the originals go about it: one detection, one object, one range at a time.
+"""Reference implementation of ImageNet VID's AP: one detection, one object, one range at a time.
 
 Slow, and easy to check against docs/rules.md, section 6. `lib.evaluation.mean_ap` is held to this by its tests and
 timed beside it by `tools/benchmark_evaluation.py`. The order of equal scores can be that of another sorting method, to
@@ -79,7 +79,7 @@ def _weigh_frame(
     wanted: ObjectRange,
     outcomes: list[list[tuple[float, bool, float]]],
 ) -> None:
-    """Append to the outcomes of its class each detection's score, whether it is right, and how wrong it is."""
+    """Append each detection's score, true-positive flag and false-positive weight to the outcomes of its class."""
     free = set(objects)
     for row in rows:
         label, score, box = int(row[1]), row[2], row[3:]
@@ -102,7 +102,7 @@ def _weigh_frame(
 def _false_positive(
     truth: GroundTruth, box: np.ndarray, objects: range, in_motion: Sequence[bool], share: float
 ) -> float:
-    """How much an unmatched detection counts against a range."""
+    """False-positive weight of an unmatched detection in a range."""
     inside = outside = -1.0
     for i in objects:
         overlap = box_iou(box, truth.boxes[i])
@@ -134,7 +134,7 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def overlap_threshold(box: np.ndarray) -> float:
-    """The IoU that finds an object: 0.5, less for one so small that 10 pixels matter."""
+    """IoU threshold of an object: 0.5, less for small ones."""
     return min(0.5, box_size(box) / ((box[2] - box[0] + 11) * (box[3] - box[1] + 11)))
 
 

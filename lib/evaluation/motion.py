@@ -1,7 +1,7 @@
-"""Motion IoU: how still an object keeps, the mean IoU with itself up to ten frames before and after (FGFA paper).
+"""Motion IoU: the mean IoU of an object with itself up to ten frames before and after (FGFA paper).
 
-It divides objects into slow, medium and fast ones. The originals bring the values of ImageNet VID val in a MATLAB
-file; here they can be computed from the track ids of any data set, written in that form and read from it.
+It divides objects into slow, medium and fast ones. The originals ship the values of ImageNet VID val in a MATLAB file;
+here they can be computed from the track ids of any data set, written in that form and read from it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import numpy as np
 import scipy.io
 
 from lib.errors import InputError
+from lib.evaluation.mat_cells import MatError, read_cells
 from lib.evaluation.mean_ap import paired_iou
+from lib.files import writing
 
 if TYPE_CHECKING:
     from lib.structures import GroundTruth
@@ -98,18 +100,13 @@ def read_motion(path: str | os.PathLike) -> MotionFile:
     the official file, which the originals count as one entry 0; as (0, 0) they do not count it. Raises MotionError.
     """
     try:
-        cells = scipy.io.loadmat(path)[_KEY]
+        frames = read_cells(Path(path).read_bytes(), _KEY)
     except KeyError as error:
         raise MotionError(f"{path}: holds no '{_KEY}'; give a motion IoU file") from error
     except OSError as error:
         raise MotionError(f"{path}: cannot be read ({error.strerror or error}); give a motion IoU file") from error
-    except (ValueError, NotImplementedError, TypeError) as error:
-        raise MotionError(f"{path}: not a MATLAB file of version 7 or older ({error})") from error
-    if cells.dtype != object:
-        raise MotionError(f"{path}: '{_KEY}' is not a cell array with one cell per frame")
-    frames = cells.reshape(-1)
-    if not all(frame.dtype.kind in "biuf" for frame in frames):
-        raise MotionError(f"{path}: '{_KEY}' has cells that are not numbers")
+    except MatError as error:
+        raise MotionError(f"{path}: {error}; give a motion IoU file") from error
     counts = np.array([frame.size for frame in frames], np.int64)
     values = np.concatenate([np.zeros(0), *(frame.reshape(-1) for frame in frames)])
     inside = (values >= 0) & (values <= 1)
@@ -148,16 +145,11 @@ def motion_from_file(path: str | os.PathLike, truth: GroundTruth, chosen: np.nda
 
 
 def write_motion(path: str | os.PathLike, values: np.ndarray, offsets: np.ndarray) -> None:
-    """Write (G,) values in the official file's form, in one step; frame f has `values[offsets[f]:offsets[f + 1]]`."""
+    """Write (G,) values in the official file's form, whole or not at all; frame f has
+    `values[offsets[f]:offsets[f + 1]]`. Raises OutputError.
+    """
     cells = np.empty((len(offsets) - 1, 1), object)
     for frame, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
         cells[frame, 0] = values[start:end, None] if end > start else np.zeros((1, 0))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            scipy.io.savemat(file, {_KEY: cells}, do_compression=True)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path) as file:
+        scipy.io.savemat(file, {_KEY: cells}, do_compression=True)

@@ -1,4 +1,4 @@
-"""Seq-NMS: detections of neighbouring frames support each other (Han et al. 2016; docs/rules.md, section 7).
+"""Seq-NMS: re-score detections along tracks (Han et al. 2016; docs/rules.md, section 7).
 
 For one class of one video: boxes of consecutive frames are linked where their IoU reaches 0.5. The path of links with
 the largest SUM of scores is taken, all its boxes get the path's mean score, and what overlaps one of them in its frame
@@ -29,7 +29,7 @@ _seq_nms = load_compiled("_seq_nms", __name__)
 
 @dataclass(frozen=True)
 class SeqNMS:
-    """The numbers of the method, the original's by default; ValueError for one that is out of range.
+    """Parameters of Seq-NMS, by default the original's. Raises ValueError for one that is out of range.
 
     link: least IoU of linked boxes. suppress: least IoU with a path's box that drops a box of the same frame.
     stop: least sum of a path. nms: the final NMS of a frame drops above this IoU; None leaves it out.
@@ -171,7 +171,7 @@ def seq_nms_table(
 def seq_nms_answers(
     answers: Iterable[tuple[Frame, Detections]], rules: SeqNMS = ORIGINAL
 ) -> Iterator[tuple[Frame, Detections]]:
-    """Seq-NMS, and the NMS after it, as a step behind a detector: (frame, detections) in, the same frames out.
+    """Apply Seq-NMS, and the NMS after it, to the answers of an inference loop: (frame, detections) of each frame.
 
     The detections must not be reduced by NMS. Holds those of one video, which `Frame.first` begins, and yields its
     frames when it is over. Scores and boxes that come out are float64, not rounded in between.

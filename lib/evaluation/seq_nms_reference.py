@@ -1,4 +1,4 @@
-"""Seq-NMS as the original goes about it, in plain Python and NumPy (docs/rules.md, section 7): slow, and easy to read.
+"""Reference implementation of Seq-NMS in plain Python and NumPy (docs/rules.md, section 7).
 
 `lib.evaluation.seq_nms` is held to this by its tests and timed beside it by `tools/benchmark_seq_nms.py`. Every path
 is searched for by the whole dynamic programme anew, over links that are lists of box indices.
@@ -65,7 +65,7 @@ def _links(boxes: Sequence[np.ndarray], least: float) -> Links:
 def _largest_path(
     links: Links, scores: Sequence[np.ndarray], taken: set[tuple[int, int]]
 ) -> tuple[int, list[int], float]:
-    """First frame, boxes and sum of the path with the largest sum; a taken box brings nothing to a path any more."""
+    """First frame, boxes and sum of the path with the largest sum; boxes of earlier paths add 0."""
     sums = np.zeros((len(scores), max(map(len, scores))))
     source = np.full(sums.shape, -1)
     for t, values in enumerate(scores):
@@ -88,7 +88,7 @@ def _largest_path(
 
 
 def _unlink(links: Links, t: int, box: int) -> None:
-    """Forget the links of a box of frame t, in both directions."""
+    """Remove the links of a box of frame t, in both directions."""
     if t < len(links):
         links[t][box] = []
     if t > 0:

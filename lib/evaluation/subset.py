@@ -1,4 +1,4 @@
-"""A part of an image set: some of its frames, with their ground truth, motion and detections, and nothing else.
+"""Restrict an evaluation to some frames of an image set.
 
 AP of a part is what it would be if the image set had no other frame: the objects of the rest are not missed, and its
 frames without objects do not enter the shares of motion (see `lib.evaluation.motion`).
@@ -17,7 +17,7 @@ from lib.structures import GroundTruth
 
 
 class SubsetError(InputError):
-    """Videos that cannot be chosen; the message names them."""
+    """A choice of videos that the image set does not have; the message names them."""
 
 
 def choose_videos(wanted: str, names: Sequence[str]) -> np.ndarray:
@@ -26,7 +26,7 @@ def choose_videos(wanted: str, names: Sequence[str]) -> np.ndarray:
     wanted: a number N, the first N; or names joined with commas, whole or only their last folder.
     names: of all videos, as the list has them. Raises SubsetError.
     """
-    if wanted.isdecimal():
+    if wanted.isdecimal() and len(wanted) < 10:
         if not 1 <= int(wanted) <= len(names):
             raise SubsetError(f"{wanted} videos asked for; the image set has 1 to {len(names)}")
         return np.arange(len(names)) < int(wanted)

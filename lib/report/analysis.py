@@ -1,4 +1,4 @@
-"""Everything that the report shows of one run, in arrays that are small whatever the number of detections."""
+"""All figures of one run that the report shows; their size does not grow with the number of detections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FEWEST = 0.05  # share of the objects that each size should have, or the border
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """The score at which the detections that reach it have the best F1, all classes together; all NaN without any."""
+    """The score threshold with the best F1 over all classes; all NaN without detections."""
 
     score: float
     precision: float
@@ -122,7 +122,7 @@ def analyse(
 
 
 def size_ranges(truth: GroundTruth) -> tuple[list[ObjectRange], str]:
-    """Small, medium and large objects, and in words what that means here.
+    """The ranges of small, medium and large objects, and their borders in words.
 
     The originals' borders, 50 x 50 and 150 x 150 pixels, where each size has a twentieth of the objects; else thirds of
     the objects by area, with the borders at whole sides of a square.

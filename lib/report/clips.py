@@ -34,7 +34,7 @@ class ReportVideo:
 
 @dataclass(frozen=True)
 class Choice:
-    """Clips worth looking at: (heading, what it says, video numbers)."""
+    """Clips to show: (heading, what it says, video numbers)."""
 
     heading: str
     meaning: str
@@ -104,7 +104,7 @@ def clip_sheet(
 
 
 def _frame(image: np.ndarray, place: int, run: Analysis, truth: GroundTruth, frame: int) -> np.ndarray:
-    """One frame: the objects dashed, correct detections green, false ones red with the kind of their error."""
+    """One frame: the objects dashed, correct detections green, false ones red with the type of their error."""
     rows = slice(*np.searchsorted(run.shown.frames, [frame, frame + 1]).tolist())
     kinds, classes = run.outcomes.kind[rows].astype(np.int64), len(truth.class_names)
     # A name for every class and outcome, and so a label for each

@@ -1,20 +1,15 @@
-"""The report as one HTML file that needs nothing else: pictures, style and script are inside it."""
+"""The report as one self-contained HTML file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lib.errors import InputError
 from lib.report import sections
 from lib.report.analysis import Analysis
 from lib.report.sections import Subject
 from lib.report.style import SCRIPT, STYLE
+from lib.report.summary import summary
 from lib.report.tables import text
-
-
-class ReportError(InputError):
-    """A report that cannot be written; the message names the file."""
-
 
 SECTIONS: tuple[tuple[str, str, Callable[[Subject, Sequence[Analysis]], str]], ...] = (
     ("classes", "Classes", sections.classes),
@@ -52,7 +47,7 @@ def make_page(
 <header id="summary">
 <h1>{text(title)}</h1>
 <p class="lede">{text(_lede(subject))}</p>
-{sections.summary(subject, runs)}
+{summary(subject, runs)}
 </header>
 <nav><ul>{"".join(links)}</ul></nav>
 <main>

@@ -1,4 +1,4 @@
-"""Pictures that travel inside the page: as data URIs, one for light screens and paper and one for dark screens."""
+"""Pictures embedded in the page as data URIs, with a light and a dark version."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib.files import writing
 from lib.report.tables import text
 
 
@@ -46,25 +47,16 @@ class Album:
         return picture
 
     def save(self, folder: str | os.PathLike) -> None:
-        """`<name>.png`, its dark form `<name>_dark.png`, photographs as `.jpg`. The folder is made."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write `<name>.png`, its dark form `<name>_dark.png`, photographs as `.jpg`; the folder is made.
+
+        Raises OutputError.
+        """
         for picture in self.pictures:
             ending = "jpg" if picture.kind == "jpeg" else picture.kind
             for suffix, data in (("", picture.light), ("_dark", picture.dark)):
                 if data:
-                    write_file(folder / f"{picture.name}{suffix}.{ending}", data)
-
-
-def write_file(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` to `path` in one step."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+                    with writing(Path(folder, f"{picture.name}{suffix}.{ending}")) as file:
+                        file.write(data)
 
 
 def figure(picture: Picture, caption: str = "", wide: bool = False) -> str:
@@ -75,5 +67,5 @@ def figure(picture: Picture, caption: str = "", wide: bool = False) -> str:
 
 
 def pair(parts: Sequence[str]) -> str:
-    """Parts of the page abreast, one below the other where it is narrow."""
+    """Parts of the page side by side, stacked where it is narrow."""
     return f'<div class="pair">{"".join(f"<div>{part}</div>" for part in parts)}</div>'

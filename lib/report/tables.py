@@ -1,4 +1,4 @@
-"""HTML tables whose columns sort at a click, and the escaping of all text that enters the page."""
+"""HTML tables with sortable columns, and the escaping of all text in the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's colours and its figures' manners, for a light and a dark page. A run has one colour everywhere."""
+"""Colours of the report and matplotlib's style, for a light and a dark page. A run has one colour everywhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POINTS = 0.75  # points in a pixel of the page
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one page. runs: of the first, second, ... run; they differ in lightness too, for colour-blind eyes."""
+    """Colours of one page. runs: of the first, second, ... run; also different in lightness."""
 
     name: str
     page: str
@@ -58,8 +58,8 @@ THEMES = (LIGHT, DARK)
 
 
 @contextmanager
-def manners(theme: Theme):
-    """Inside, matplotlib draws as the page looks."""
+def drawing_style(theme: Theme):
+    """Set matplotlib's style to the page's for the block."""
     known = {font.name for font in font_manager.fontManager.ttflist}
     settings = {
         "font.family": next((name for name in _FONTS if name in known), "sans-serif"),
@@ -105,7 +105,7 @@ def render(draw: Callable[[Theme], Figure]) -> dict[str, bytes]:
     """The PNG that `draw` makes in each of `THEMES`, by the theme's name."""
     pictures = {}
     for theme in THEMES:
-        with manners(theme):
+        with drawing_style(theme):
             file = io.BytesIO()
             draw(theme).savefig(file, format="png")
         pictures[theme.name] = file.getvalue()

@@ -46,7 +46,8 @@ def draw_detections(
     colour_of: Callable[[int], tuple[int, int, int]] = class_colour,
     width: int | None = None,
 ) -> np.ndarray:
-    """`image` with the detections that score at least `min_score`, the surest on top, each with its name and score.
+    """`image` with the detections that score at least `min_score`, the highest-scoring on top, each with its name and
+    score.
 
     image: (H, W, 3) uint8 BGR. detections: in pixels of `image`, on any device. class_names: of labels 1, 2, ...
     ground_truth: (n, 4) boxes in pixels of `image`, drawn dashed and white over the detections' lines, or None.

@@ -1,4 +1,4 @@
-"""Flow as colours: the hue says where to, the strength how far, white is no motion.
+"""Draw optical flow in colours: hue is direction, saturation is length, white is no motion.
 
 Flow here is (2, h, w), (dx, dy) in cells of 16 pixels; pictures are (H, W, 3) uint8 BGR.
 """

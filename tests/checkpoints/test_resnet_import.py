@@ -9,7 +9,7 @@ from torch import nn
 from lib.checkpoints.conversion import WeightsError, misfits
 from lib.checkpoints.first_layer import OURS, ImageForm, adapt_first_layer
 from lib.checkpoints.resnet_import import SOURCES, ResNetSource, depth_of, own_resnet_names, resnet_from
-from lib.models.resnet import ResNet, conv_norm, unit_names
+from lib.models.resnet import ResNet, unit_names
 
 
 def their_resnet(depth, stride_on_3x3):
@@ -40,7 +40,7 @@ def stages_of(net, images):
 
 
 def own_stages(resnet, images):
-    x = F.max_pool2d(F.relu(conv_norm(images, resnet.conv1, resnet.bn_conv1)), 3, stride=2, padding=1)
+    x = F.max_pool2d(F.relu(resnet.bn_conv1(resnet.conv1(images))), 3, stride=2, padding=1)
     for names in resnet.stages:
         for name in names:
             x = getattr(resnet, name)(x)

@@ -10,7 +10,9 @@ import torchvision
 from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.checkpoints.mxnet_params import ParamsFile, read_params, write_params
-from lib.engine.checkpoint import CheckpointFolder, load_backbone, load_flow, load_weights, save_tensors
+from lib.engine.checkpoint import CheckpointFolder, save_tensors
+from lib.engine.weights import load_backbone, load_flow, load_weights
+from lib.errors import InputError
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_names
 from lib.models.resnet import ResNet
@@ -48,9 +50,12 @@ def as_the_originals_save(model):
 @pytest.fixture
 def run(capsys):
     def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        """Exit status, what is printed, and the error."""
+        try:
+            main([str(argument) for argument in arguments])
+        except InputError as error:
+            return 2, capsys.readouterr().out, str(error)
+        return 0, capsys.readouterr().out, ""
 
     return call
 
@@ -201,9 +206,12 @@ def test_what_cannot_be_converted_is_said_in_a_line(tmp_path, run):
     ):
         status, out, err = run(tmp_path / name, tmp_path / "out.pth")
         assert (status, out) == (2, "")
-        assert err.startswith(f"convert_weights: {tmp_path / name}: ")
+        assert err.startswith(f"{tmp_path / name}: ")
         assert said in err
         assert len(err.splitlines()) == 1
+    (tmp_path / "folder.pth").mkdir()
+    status, _, err = run(tmp_path / "none.pth", tmp_path / "folder.pth")  # before the source is read
+    assert (status, "folder.pth: is a folder" in err) == (2, True)
     with pytest.raises(SystemExit) as end:
         run(tmp_path / "a.params", tmp_path / "out.onnx")
     assert end.value.code == 2
