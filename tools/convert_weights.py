@@ -1,8 +1,8 @@
-"""Convert weights: between this project's .pth and the originals' MXNet .params, and from other projects to either.
+"""Convert weights between this project's .pth and the originals' MXNet .params, and from other projects to either.
 
-SRC is known by its content; --kind says what it is where that is not enough. Every parameter is accounted for: mapped,
-dropped or added, with the reason; one that is missing, unknown or of another shape is an error that lists them. See
-docs/weights.md for each starting point. Nothing in SRC is ever run.
+The kind of SRC is recognised by its content; where that is not enough, --kind names it. Every parameter is listed as
+mapped, dropped or added, with the reason; missing or unknown ones and those of another shape are an error that lists
+them. docs/weights.md describes each source. No code in SRC is ever run.
 
 Example: python tools/convert_weights.py model/rfcn_dff_flownet_vid-0000.params model/dff.pth
 """
@@ -10,16 +10,13 @@ Example: python tools/convert_weights.py model/rfcn_dff_flownet_vid-0000.params 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dff.model import build_dff
 from fgfa.model import build_fgfa
@@ -31,9 +28,10 @@ from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, params_from_state, 
 from lib.checkpoints.plain_pickle import read_pickle
 from lib.checkpoints.resnet_import import SOURCES, depth_of, own_resnet_names, resnet_from
 from lib.checkpoints.sizes import KINDS, NetworkSize, network_size
+from lib.command_line import run_script
 from lib.config import default_config
-from lib.engine.checkpoint import read_file, save_tensors
-from lib.errors import InputError
+from lib.engine.checkpoint import read_tensors, save_tensors
+from lib.files import check_output
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_name, mxnet_names
 from lib.models.resnet import UNITS_PER_STAGE, ResNet, unit_names
@@ -53,7 +51,7 @@ class Source:
     params: ParamsFile | None = None
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SRC", type=Path, help=".params, .pth, .pth.tar or .pkl")
     parser.add_argument("target", metavar="DST", type=Path, help=".pth or .params")
@@ -89,7 +87,7 @@ def read_source(path: Path) -> Source:
     if path.suffix == ".pkl":
         content = read_pickle(path)
     else:
-        content = read_file(path, "give a .params, .pth, .pth.tar or .pkl file")
+        content = read_tensors(path, "give a .params, .pth, .pth.tar or .pkl file")
     inside = next((key for key in _INSIDE if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
     arrays = content if inside is None else content[inside]
     if not isinstance(arrays, dict) or not all(isinstance(name, str) for name in arrays):
@@ -235,26 +233,21 @@ def table(account: Conversion, quiet: bool) -> list[str]:
     return [*lines, *(f"note     {note}" for note in account.notes)]
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert as `argv` says, the command line where None. Raises InputError."""
     args = parse_arguments(argv)
+    check_output(args.target)
     try:
         kind, result, written = convert(args)
     except WeightsError as error:
-        text = str(error)
-        print(
-            f"convert_weights: {text if text.startswith(str(args.target)) else f'{args.source}: {text}'}",
-            file=sys.stderr,
-        )
-        return 2
-    except (InputError, OSError) as error:
-        print(f"convert_weights: {error}", file=sys.stderr)
-        return 2
+        if str(error).startswith((str(args.source), str(args.target))):
+            raise
+        raise WeightsError(f"{args.source}: {error}") from error
     for account in (result, *written):
         print("\n".join(table(account, args.quiet)))
     counts = f"{len(result.mapped)} mapped, {len(result.dropped)} dropped, {len(result.added)} added"
     print(f"{args.source} ({kind}) -> {args.target}: {counts}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

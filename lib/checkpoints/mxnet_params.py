@@ -26,6 +26,7 @@ from typing import BinaryIO
 import numpy as np
 
 from lib.errors import InputError
+from lib.files import writing
 
 LAYOUTS = ("legacy", "v1", "v2", "v3")
 
@@ -202,33 +203,26 @@ def _read_names(data: _Bytes, arrays: int) -> list[str]:
 
 
 def write_params(path: str | os.PathLike, params: ParamsFile, layout: str = "v2") -> Path:
-    """Write `params` to `path` in one of LAYOUTS, by way of a temporary file beside it.
+    """Write `params` to `path` in one of LAYOUTS, whole or not at all.
 
-    Arrays of shape (0,) are written as arrays without a value, except in v3. Raises ParamsError, and leaves `path` as
-    it is, for what the layout cannot hold: a scalar (v3 can), other types than numbers, as many names as not arrays.
+    Arrays of shape (0,) are written as arrays without a value, except in v3. Raises ParamsError for what the layout
+    cannot hold (a scalar, except in v3; types other than numbers; a number of names that is not the arrays'),
+    OutputError where `path` cannot be written.
     """
     path = Path(path)
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {LAYOUTS}, not {layout!r}")
     if params.names and len(params.names) != len(params.arrays) or len(set(params.names)) != len(params.names):
         raise ParamsError(f"{path}: not written: {len(params.arrays)} arrays need as many different names, or none")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(params.arrays)))
-            for index, array in enumerate(params.arrays):
-                name = f"'{params.names[index]}'" if params.names else f"array {index + 1}"
-                _write_array(file, np.asarray(array), layout, f"{path}: not written: {name}")
-            file.write(struct.pack("<Q", len(params.names)))
-            for name in params.names:
-                text = name.encode("utf-8")
-                file.write(struct.pack("<Q", len(text)) + text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path) as file:
+        file.write(struct.pack("<QQQ", _LIST_MAGIC, 0, len(params.arrays)))
+        for index, array in enumerate(params.arrays):
+            name = f"'{params.names[index]}'" if params.names else f"array {index + 1}"
+            _write_array(file, np.asarray(array), layout, f"{path}: not written: {name}")
+        file.write(struct.pack("<Q", len(params.names)))
+        for name in params.names:
+            text = name.encode("utf-8")
+            file.write(struct.pack("<Q", len(text)) + text)
     return path
 
 
