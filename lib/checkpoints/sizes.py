@@ -15,18 +15,23 @@ _DEPTHS = {2: (18, 34), 3: (50, 101, 152)}  # by the convolutions in a unit
 _UNIT = re.compile(r"res(\d[a-z]\d*)_branch2([abc])_weight")
 
 
+_CLASSES = "number of classes with the background"
+_ANCHORS = "number of anchors, network.ANCHOR_RATIOS x network.ANCHOR_SCALES"
+
+
 @dataclass(frozen=True)
 class NetworkSize:
     """What a file does not say has the originals' size.
 
     kind: one of KINDS. values: configuration values under `network`. classes: with background. scale: channels of
-    Deep Feature Flow's scale map.
+    Deep Feature Flow's scale map. anchors: of a cell.
     """
 
     kind: str
     values: dict[str, float] = field(default_factory=dict)
     classes: int = 31
     scale: int = 0
+    anchors: int = 9
 
 
 def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None) -> NetworkSize:
@@ -34,23 +39,52 @@ def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None)
 
     Raises WeightsError where the names are those of none of KINDS.
     """
-
-    def first(name: str, usual: int) -> int:
-        shape = shapes.get(name, ())
-        return shape[0] if shape and shape[0] > 0 else usual
-
     kind = kind or _kind_of(shapes)
-    features = first("feat_conv_3x3_weight", 1024)
+    told = _told(shapes)
+    features = told.get("network.FEAT_DIM", 1024)
     values = {
-        "DEPTH": _depth_of(shapes),
-        "WIDTH": first("conv1_weight", 64),
+        "DEPTH": told.get("network.DEPTH", 101),
+        "WIDTH": told.get("network.WIDTH", 64),
         "FEAT_DIM": features,
-        "FGFA_FEAT_DIM": features + first("em_conv3_weight", 2048),
-        "FLOW_WIDTH": first("conv6_1_weight", 1024) / 1024,
-        "NUM_ANCHORS": max(1, first("rpn_cls_score_weight", 18) // 2),
+        "FGFA_FEAT_DIM": told.get("network.FGFA_FEAT_DIM", features + 2048),
+        "FLOW_WIDTH": told.get("network.FLOW_WIDTH", 1.0),
     }
-    classes = max(2, first("rfcn_cls_weight", 49 * 31) // 49)
-    return NetworkSize(kind, values, classes, first("Convolution5_scale_weight", 0))
+    classes, anchors = int(told.get(_CLASSES, 31)), int(told.get(_ANCHORS, 9))
+    return NetworkSize(kind, values, max(2, classes), _channels(shapes, "Convolution5_scale_weight"), anchors)
+
+
+def differing_sizes(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """`network.DEPTH is 101 in the file and 18 here` for each size in which two networks differ.
+
+    theirs, ours: shapes by original name. Sizes that one of them does not show are left out.
+    """
+    told, own = _told(theirs), _told(ours)
+    return [
+        f"{name} is {told[name]:g} in the file and {own[name]:g} here"
+        for name in own
+        if name in told and told[name] != own[name]
+    ]
+
+
+def _told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+    """The sizes that these shapes show, by the configuration's keys; nothing where a layer is missing or damaged."""
+    features, embedding = _channels(shapes, "feat_conv_3x3_weight"), _channels(shapes, "em_conv3_weight")
+    found = {
+        "network.DEPTH": _depth_of(shapes),
+        "network.WIDTH": _channels(shapes, "conv1_weight"),
+        "network.FEAT_DIM": features,
+        "network.FGFA_FEAT_DIM": features + embedding if embedding else 0,
+        "network.FLOW_WIDTH": _channels(shapes, "conv6_1_weight") / 1024,
+        _ANCHORS: _channels(shapes, "rpn_cls_score_weight") // 2,
+        _CLASSES: _channels(shapes, "rfcn_cls_weight") // 49,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _channels(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
+    """The number of output channels of a layer; 0 where it is missing or damaged."""
+    shape = shapes.get(name, ())
+    return max(0, shape[0]) if shape else 0
 
 
 def _kind_of(names: Mapping[str, tuple[int, ...]]) -> str:
@@ -69,7 +103,8 @@ def _kind_of(names: Mapping[str, tuple[int, ...]]) -> str:
 
 def _depth_of(names: Mapping[str, tuple[int, ...]]) -> int:
     found = [match for name in names if (match := _UNIT.fullmatch(name))]
-    units = {match[1] for match in found}
-    convolutions = 3 if not found or any(match[2] == "c" for match in found) else 2
-    depth = len(units) * convolutions + 2 if units else 101
+    if not found:
+        return 0
+    convolutions = 3 if any(match[2] == "c" for match in found) else 2
+    depth = len({match[1] for match in found}) * convolutions + 2
     return min(_DEPTHS[convolutions], key=lambda known: abs(known - depth))  # one with a few units missing, at worst
