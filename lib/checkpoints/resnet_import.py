@@ -109,15 +109,16 @@ def resnet_from(
     """Weights of `source`'s ResNet as a state for `lib.models.resnet.ResNet`; every one left out is named.
 
     stages: names of the units here, stage by stage (`ResNet.stages`). trained: the form of the images, where it is not
-    the source's usual one. images, eps, style: those of the backbone that the weights are for. Raises WeightsError
-    where that computes another function because of its style; unless `accept_stride_change`.
+    the source's usual one. images, eps, style: those of the backbone that the weights are for. Raises WeightsError for
+    units that it does not have, and where it computes another function because of its style, unless
+    `accept_stride_change`.
     """
     own_names = own_resnet_names(list(arrays), detectron=source.eps is None)
-    result = Conversion()
+    result, depth = Conversion(), depth_of(own_names)
     if source.style != style:
-        _tell_style(result, depth_of(own_names), style, accept_stride_change)
+        _tell_style(result, depth, style, accept_stride_change)
     for name, array in arrays.items():
-        target = _in_stages(own_names[name], stages) if name in own_names else None
+        target = _in_stages(own_names[name], stages, depth) if name in own_names else None
         if target is None or target.endswith("num_batches_tracked"):
             result.dropped.append((name, "not a weight of the backbone"))
         elif target in result.state:
@@ -133,14 +134,14 @@ def resnet_from(
     return result
 
 
-def _in_stages(own: str, stages: list[list[str]]) -> str | None:
-    """2.0.branch2a.weight -> res2a.branch2a.weight; None for a unit that is not there."""
+def _in_stages(own: str, stages: list[list[str]], depth: int) -> str:
+    """2.0.branch2a.weight -> res2a.branch2a.weight. Raises WeightsError for a unit that is not there."""
     match = re.fullmatch(r"(\d)\.(\d+)\.(.+)", own)
     if not match:
         return own
     stage, unit = int(match[1]) - 2, int(match[2])
     if not 0 <= stage < len(stages) or unit >= len(stages[stage]):
-        return None
+        raise WeightsError(f"a ResNet-{depth}, deeper than this one, which has {list(map(len, stages))} units a stage")
     return f"{stages[stage][unit]}.{match[3]}"
 
 
@@ -151,7 +152,7 @@ def _tell_style(result: Conversion, depth: int, style: str, accepted: bool) -> N
         if not bottlenecks:
             return  # their basic units are the same in all projects, and this style reads the same cells
         what = "these bottlenecks have their stride on the 1x1 convolution, network.STYLE pytorch has it on the 3x3"
-        cure = "use network.STYLE caffe"
+        cure = "use network.STYLE caffe (in tools/convert_weights.py: --style caffe)"
     else:
         what = (
             "torchvision's bottlenecks have the stride of res3a and res4a on the 3x3 convolution, network.STYLE caffe "
@@ -159,7 +160,10 @@ def _tell_style(result: Conversion, depth: int, style: str, accepted: bool) -> N
             if bottlenecks
             else "res5a's first 3x3 convolution is dilated with network.STYLE caffe, where torchvision's has a stride"
         )
-        cure = "use network.STYLE pytorch (configs/presets/torchvision_backbone.yaml), which is the same function"
+        cure = (
+            "use network.STYLE pytorch, which is the same function (configs/presets/torchvision_backbone.yaml; in "
+            "tools/convert_weights.py: --style pytorch)"
+        )
     if not accepted:
         raise WeightsError(
             f"{what}: with these weights it would be another function, whose features are worse until training has "

@@ -10,7 +10,10 @@ import torchvision
 from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.checkpoints.mxnet_params import ParamsFile, read_params, write_params
-from lib.engine.checkpoint import CheckpointFolder, load_backbone, load_flow, load_weights, save_tensors
+from lib.config import to_dict
+from lib.engine.checkpoint import CheckpointFolder, save_tensors
+from lib.engine.weights import load_backbone, load_flow, load_weights
+from lib.errors import InputError
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_names
 from lib.models.resnet import ResNet
@@ -48,9 +51,12 @@ def as_the_originals_save(model):
 @pytest.fixture
 def run(capsys):
     def call(*arguments):
-        status = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        """Exit status, what is printed, and the error."""
+        try:
+            main([str(argument) for argument in arguments])
+        except InputError as error:
+            return 2, capsys.readouterr().out, str(error)
+        return 0, capsys.readouterr().out, ""
 
     return call
 
@@ -93,6 +99,15 @@ def test_a_trained_checkpoint_becomes_what_the_originals_would_have_saved(tmp_pa
     assert all(array.tobytes() == found.named()[name].tobytes() for name, array in expected.items())
 
 
+def test_what_the_originals_cannot_do_is_noted(tmp_path, run):
+    cfg = small_config("network.STYLE=pytorch", "network.PIXEL_STDS=[2, 1, 1]")
+    path = save_tensors({"model": network("rfcn").state_dict(), "config": to_dict(cfg)}, tmp_path / "a.pth")
+    status, out, _ = run(path, tmp_path / "a.params")
+    assert status == 0
+    assert re.search(r"^note .*network\.STYLE pytorch: the originals' networks have caffe", out, re.M)
+    assert re.search(r"^note .*network\.PIXEL_STDS \[2\.0, 1\.0, 1\.0\]", out, re.M)
+
+
 def test_box_weights_without_test_entries(tmp_path, run):
     model = network("rfcn")
     own = save_tensors(model.state_dict(), tmp_path / "own.pth")
@@ -124,6 +139,14 @@ def test_torchvisions_resnet(tmp_path, run):
     assert status == 0
     assert re.search(r"^dropped +fc\.weight", out, re.M)
     load_backbone(ResNet(50), tmp_path / "a.pth")
+    stds = ("--pixel-stds", 57.375, 57.12, 58.395, "--pixel-means", 103.53, 116.28, 123.675)
+    status, out, _ = run(tmp_path / "r50.pth", tmp_path / "b.pth", "--kind", "torchvision", "--style", "pytorch", *stds)
+    assert status == 0
+    assert not re.search("^note", out, re.M)  # nothing had to be changed
+    theirs = torch.load(tmp_path / "r50.pth", weights_only=True)
+    ours = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    assert torch.equal(ours["conv1.weight"], theirs["conv1.weight"])
+    assert torch.equal(ours["res4a.branch2b.weight"], theirs["layer3.0.conv2.weight"])
 
 
 def test_detectrons_pickle(tmp_path, run):
@@ -201,9 +224,12 @@ def test_what_cannot_be_converted_is_said_in_a_line(tmp_path, run):
     ):
         status, out, err = run(tmp_path / name, tmp_path / "out.pth")
         assert (status, out) == (2, "")
-        assert err.startswith(f"convert_weights: {tmp_path / name}: ")
+        assert err.startswith(f"{tmp_path / name}: ")
         assert said in err
         assert len(err.splitlines()) == 1
+    (tmp_path / "folder.pth").mkdir()
+    status, _, err = run(tmp_path / "none.pth", tmp_path / "folder.pth")  # before the source is read
+    assert (status, "folder.pth: is a folder" in err) == (2, True)
     with pytest.raises(SystemExit) as end:
         run(tmp_path / "a.params", tmp_path / "out.onnx")
     assert end.value.code == 2
