@@ -25,7 +25,7 @@ from lib.checkpoints.conversion import Conversion, WeightsError, misfits
 from lib.checkpoints.first_layer import OURS, ImageForm
 from lib.checkpoints.flownet_import import FLOWNET_IMAGES, flownet_from
 from lib.checkpoints.mxnet_params import LAYOUTS, ParamsFile, is_params, read_params, write_params
-from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, params_from_state, state_from_params
+from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, original_name, params_from_state, state_from_params
 from lib.checkpoints.plain_pickle import read_pickle
 from lib.checkpoints.resnet_import import SOURCES, depth_of, own_resnet_names, resnet_from
 from lib.checkpoints.sizes import KINDS, NetworkSize, network_size
@@ -120,8 +120,7 @@ def kind_of(source: Source) -> str:
 def original_shapes(source: Source) -> dict[str, tuple[int, ...]]:
     """Original name -> shape, of a source of this project's or the originals'."""
     if source.params is not None:
-        bare = {name.removeprefix("arg:").removeprefix("aux:"): array for name, array in source.arrays.items()}
-        return {name.replace("_test", ""): array.shape for name, array in bare.items()}
+        return {original_name(name): array.shape for name, array in source.arrays.items()}
     tensors = {name: value for name, value in source.arrays.items() if isinstance(value, Tensor)}
     return {original: tuple(value.shape) for name, value in tensors.items() if (original := mxnet_name(name))}
 

@@ -15,6 +15,7 @@ _DEPTHS = {2: (18, 34), 3: (50, 101, 152)}  # by the convolutions in a unit
 _UNIT = re.compile(r"res(\d[a-z]\d*)_branch2([abc])_weight")
 
 
+DEPTH = "network.DEPTH"
 _CLASSES = "number of classes with the background"
 _ANCHORS = "number of anchors, network.ANCHOR_RATIOS x network.ANCHOR_SCALES"
 
@@ -43,7 +44,7 @@ def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None)
     told = _told(shapes)
     features = told.get("network.FEAT_DIM", 1024)
     values = {
-        "DEPTH": told.get("network.DEPTH", 101),
+        "DEPTH": told.get(DEPTH, 101),
         "WIDTH": told.get("network.WIDTH", 64),
         "FEAT_DIM": features,
         "FGFA_FEAT_DIM": told.get("network.FGFA_FEAT_DIM", features + 2048),
@@ -53,24 +54,24 @@ def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None)
     return NetworkSize(kind, values, max(2, classes), _channels(shapes, "Convolution5_scale_weight"), anchors)
 
 
-def differing_sizes(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """`network.DEPTH is 101 in the file and 18 here` for each size in which two networks differ.
+def differing_sizes(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Key -> `network.DEPTH is 101 in the file and 18 here`, for each size in which two networks differ.
 
     theirs, ours: shapes by original name. Sizes that one of them does not show are left out.
     """
     told, own = _told(theirs), _told(ours)
-    return [
-        f"{name} is {told[name]:g} in the file and {own[name]:g} here"
-        for name in own
-        if name in told and told[name] != own[name]
-    ]
+    return {
+        key: f"{key} is {told[key]:g} in the file and {own[key]:g} here"
+        for key in own
+        if key in told and told[key] != own[key]
+    }
 
 
 def _told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
     """The sizes that these shapes show, by the configuration's keys; nothing where a layer is missing or damaged."""
     features, embedding = _channels(shapes, "feat_conv_3x3_weight"), _channels(shapes, "em_conv3_weight")
     found = {
-        "network.DEPTH": _depth_of(shapes),
+        DEPTH: _depth_of(shapes),
         "network.WIDTH": _channels(shapes, "conv1_weight"),
         "network.FEAT_DIM": features,
         "network.FGFA_FEAT_DIM": features + embedding if embedding else 0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 
-from lib.config import Config, load_config
+from lib.config import Config, default_config
 from lib.engine.checkpoint import CheckpointError, Identity
 
 _LOGGER = logging.getLogger(__name__)
@@ -46,11 +46,14 @@ def _differences(
     keys: tuple[str, ...], identity: Identity, cfg: Config, path: str | os.PathLike
 ) -> list[tuple[str, object, object]]:
     """(key, value in the file, value here) of the keys whose values differ; what an older file lacks is the default."""
-    trained = load_config(None, base=identity.config, base_name=f"configuration in {path}")
+    default = default_config()
     found = []
     for key in keys:
         section, name = key.split(".")
-        theirs, ours = trained[section][name], cfg[section][name]
+        trained = identity.config.get(section, {})
+        if not isinstance(trained, dict):
+            raise CheckpointError(f"{path}: its description of itself is damaged ('{section}'); take another file")
+        theirs, ours = trained.get(name, default[section][name]), cfg[section][name]
         if theirs != ours:
             found.append((key, theirs, ours))
     return found

@@ -167,8 +167,8 @@ def _require_same_size(
     different = differing_sizes(theirs, own)
     if different:
         raise CheckpointError(
-            f"{path}: is another network: {'; '.join(different)}. Set these to the file's, or begin from backbone "
-            "weights (network.pretrained) without network.pretrained_model"
+            f"{path}: is another network: {'; '.join(different.values())}. Set these to the file's, or begin from "
+            "backbone weights (network.pretrained) without network.pretrained_model"
         )
 
 

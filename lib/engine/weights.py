@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from lib.checkpoints.conversion import WeightsError, misfits
 from lib.checkpoints.mxnet_params import is_params, read_params
-from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, state_from_params
+from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, original_name, state_from_params
 from lib.checkpoints.resnet_import import SOURCES, has_torchvision_names, resnet_from
-from lib.checkpoints.sizes import differing_sizes
+from lib.checkpoints.sizes import DEPTH, differing_sizes
 from lib.engine.checkpoint import CheckpointError, read_tensors
 from lib.models.mxnet_names import mxnet_name, mxnet_names
 from lib.models.video_model import Backbone, VideoModel
@@ -96,8 +96,9 @@ def read_weights(
 
 
 def _read_params(path: Path, model: nn.Module, may_drop: tuple[str, ...], box_rule: BoxRule) -> dict[str, Tensor]:
+    params = read_params(path)
     try:
-        conversion = state_from_params(read_params(path), mxnet_names(model), box_rule, may_drop)
+        conversion = state_from_params(params, mxnet_names(model), box_rule, may_drop)
     except WeightsError as error:
         raise CheckpointError(f"{path}: {error}") from error
     for name, why in conversion.dropped:
@@ -105,6 +106,11 @@ def _read_params(path: Path, model: nn.Module, may_drop: tuple[str, ...], box_ru
     for note in conversion.notes:
         _LOGGER.warning("%s: %s", path, note)
     own = model.state_dict()
+    # Of a deeper network what this one has would be taken, and the rest called unused
+    shapes = {original_name(name): array.shape for name, array in params.named().items()}
+    depth = differing_sizes(shapes, shapes_by_original_name(own)).get(DEPTH)
+    if depth is not None:
+        raise CheckpointError(f"{path}: {depth}; set it to the file's, or give another file")
     unused = sorted(set(conversion.state) - set(own))
     if unused:
         more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
@@ -132,7 +138,8 @@ def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss:
     state = _named_weights(state, path)
     problems = misfits(module.state_dict(), state, may_miss)
     if problems:
-        sizes = "; ".join(differing_sizes(shapes_by_original_name(state), shapes_by_original_name(module.state_dict())))
+        different = differing_sizes(shapes_by_original_name(state), shapes_by_original_name(module.state_dict()))
+        sizes = "; ".join(different.values())
         reason = f"{sizes}. Set them to the file's, or give another file." if sizes else _OTHER_PROJECTS
         raise CheckpointError(f"{path}: does not fit this model: {reason}\n{problems}")
     check_finite(state.items(), path)
