@@ -85,13 +85,43 @@ def add_dataset_argument(parser: argparse._ActionsContainer, required: bool = Fa
     )
 
 
-def add_classes_argument(parser: argparse.ArgumentParser) -> None:
+def add_image_set_argument(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--image-set", default="VID_val_videos", metavar="NAME", help="default: %(default)s")
+
+
+def add_classes_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--classes", default="", metavar="FILE", help="default: DIR/classes.txt, or else ImageNet VID's 30 classes"
     )
 
 
-def add_cache_argument(parser: argparse.ArgumentParser) -> None:
+def add_cache_argument(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--cache", default="data/cache", metavar="DIR", help="for the index of the annotations; default: %(default)s"
     )
+
+
+def add_workers_argument(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--workers",
+        type=count,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes; the result does not depend on them; default: %(default)s",
+    )
+
+
+def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """What results are evaluated against: a data set's image set or COCO-VID JSON, and its motion."""
+    data = parser.add_mutually_exclusive_group(required=True)
+    add_dataset_argument(data)
+    data.add_argument("--ground-truth", metavar="FILE", help="COCO-VID JSON in place of a data set's folder")
+    add_image_set_argument(parser)
+    parser.add_argument(
+        "--videos", default="", metavar="WHICH", help="only the first N videos, or names: a,b; default: all"
+    )
+    parser.add_argument(
+        "--motion-iou", default="", metavar="FILE", help="motion IoU as .mat; default: computed from the track ids"
+    )
+    add_classes_argument(parser)
+    add_cache_argument(parser)

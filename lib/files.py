@@ -1,4 +1,4 @@
-"""Read and write files safely: outputs appear whole or not at all, and one run at a time holds a folder."""
+"""Read and write files safely: outputs appear whole or not at all, and one run at a time holds a folder or a file."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class OutputError(InputError):
 
 class FolderInUseError(InputError):
     """A folder that another run is writing to; the message names the folder and that run."""
+
+
+class FileInUseError(InputError):
+    """A file that another run is writing; the message names it."""
 
 
 def check_output(path: str | os.PathLike) -> Path:
@@ -129,6 +133,16 @@ def read_text(path: str | os.PathLike, error: type[InputError], what_to_do: str)
         raise error(f"{path}: not a text file in UTF-8; {what_to_do}") from reason
 
 
+def read_json(path: str | os.PathLike, error: type[InputError], what_to_do: str) -> Any:
+    """The content of a JSON file. Raises `error`, whose message ends with `what_to_do`."""
+    try:
+        return json.loads(read_text(path, error, what_to_do))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{path}: not valid JSON ({reason}); {what_to_do}") from reason
+
+
 def sha256_of(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -138,7 +152,7 @@ def sha256_of(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-_held: set[Path] = set()  # folders that this process holds: the system's locks are per process
+_held: set[Path] = set()  # folders and files that this process holds: the system's locks are per process
 
 
 @contextlib.contextmanager
@@ -167,6 +181,43 @@ def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
     finally:
         _held.discard(folder)
         os.close(file)
+
+
+@contextlib.contextmanager
+def hold_file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+    """Open the file at `path` for reading and writing, keeping its content, and keep other runs out of it.
+
+    The file is made where there is none. The lock is on the file itself and ends with the block or the process, so the
+    file may be renamed inside the block; a new file at `path` can then be held by another run. Raises FileInUseError
+    where another run holds it, OutputError where it cannot be opened or, at the end of the block, written.
+    """
+    path = check_output(path)
+    if path in _held:
+        raise FileInUseError(f"{path}: this process is writing this file already; give another name")
+    file = _open_locked(path)
+    _held.add(path)
+    try:
+        yield file
+        with output_errors(path):
+            file.close()
+    finally:
+        _held.discard(path)
+        with contextlib.suppress(OSError):  # where it fails, an error in the block said so already
+            file.close()
+
+
+def _open_locked(path: Path) -> IO[bytes]:
+    while True:
+        with output_errors(path):
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+        if not _lock(file.fileno()):
+            file.close()
+            raise FileInUseError(f"{path}: another run is writing this file; wait for it to end, or give another name")
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()  # the run that held it renamed it between the opening and the lock
 
 
 def _lock(file: int) -> bool:

@@ -1,6 +1,6 @@
-"""Time evaluation beside its plain version, and alone at the size of ImageNet VID, reading the results file included.
+"""Time evaluation beside its reference version, and alone at the size of ImageNet VID, with reading the results file.
 
-The data are made here: videos whose objects move as slowly and as fast as those of ImageNet VID val, frames without
+The data are synthetic: videos whose objects move as slowly and as fast as those of ImageNet VID val, frames without
 objects, detections near the objects and anywhere, in a results file whose scores have four decimals and so tie often.
 Both versions read and evaluate the same file and must agree to 1e-9.
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -22,16 +21,16 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 from tqdm import tqdm
 
-from lib.evaluation.evaluate import write_json
+from lib.command_line import count, run_script
+from lib.engine.memory import peak_host_gib
 from lib.evaluation.mean_ap import MOTION_RANGES, mean_ap
 from lib.evaluation.mean_ap_reference import mean_ap_reference, read_results_reference
 from lib.evaluation.motion import Motion, motion_of
 from lib.evaluation.results_file import DetectionTable, ResultsWriter, read_results
+from lib.files import check_output, write_json
 from lib.structures import GroundTruth
 
 FRAMES_PER_VIDEO = 176126 / 555  # ImageNet VID val
@@ -121,12 +120,12 @@ def evaluate_file(path: Path, truth: GroundTruth, motion: Motion) -> tuple[np.nd
     return aps, {
         "detections": len(table), "reading_s": read, "ap_s": seconds - read, "seconds": seconds,
         "cpu_s": time.process_time() - busy,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": peak_host_gib(),
     }  # fmt: skip
 
 
 def side_by_side(folder: Path, args: argparse.Namespace) -> dict[str, float]:
-    """Both versions on one file in turns: ours, the plain one, ours again. Ends the program where they disagree."""
+    """Both versions on one file in turns: ours, the reference, ours again. Exits where they disagree."""
     truth, motion, path = _data(folder, args.side_by_side_frames, args)
     runs = [evaluate_file(path, truth, motion)]
     start = time.perf_counter()
@@ -159,7 +158,8 @@ def whole(folder: Path, args: argparse.Namespace) -> dict[str, float]:
 
 
 def _one_core() -> None:
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _data(folder: Path, frames: int, args: argparse.Namespace) -> tuple[GroundTruth, Motion, Path]:
@@ -169,8 +169,12 @@ def _data(folder: Path, frames: int, args: argparse.Namespace) -> tuple[GroundTr
     return truth, motion_of(truth), path
 
 
+def _memory(gib: float | None) -> str:
+    return "peak memory unknown" if gib is None else f"peak memory {gib:.2f} GiB"
+
+
 def tie_study(folder: Path, args: argparse.Namespace) -> list[dict[str, float]]:
-    """How far AP moves between a stable order of equal scores and that of NumPy's default sort, by decimals kept."""
+    """Effect of tie-breaking: change of AP from a stable order of equal scores to that of NumPy's default sort."""
     truth, motion, path = _data(folder, args.side_by_side_frames, args)
     table = read_results(path, truth.num_frames, len(truth.class_names))
     study = []
@@ -193,15 +197,15 @@ def tie_study(folder: Path, args: argparse.Namespace) -> list[dict[str, float]]:
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=176126, help="for ours alone; 0: leave out; default: %(default)s")
-    parser.add_argument("--per-frame", type=int, default=100, help="detections of a frame; default: %(default)s")
-    parser.add_argument("--classes", type=int, default=30, help="default: %(default)s")
-    parser.add_argument("--side-by-side-frames", type=int, default=3000, help="for both; default: %(default)s")
-    parser.add_argument("--ties", action="store_true", help="also measure what hangs on the order of equal scores")
+    parser.add_argument("--frames", type=count, default=176126, help="for ours alone; 0: skip it; default: %(default)s")
+    parser.add_argument("--per-frame", type=count, default=100, help="detections per frame; default: %(default)s")
+    parser.add_argument("--classes", type=count, default=30, help="default: %(default)s")
+    parser.add_argument("--side-by-side-frames", type=count, default=3000, help="for both; default: %(default)s")
+    parser.add_argument("--ties", action="store_true", help="also measure the effect of tie-breaking")
     parser.add_argument(
-        "--ties-decimals", type=int, nargs="+", default=[4, 2, 1], metavar="N", help="of scores; default: 4 2 1"
+        "--ties-decimals", type=count, nargs="+", default=[4, 2, 1], metavar="N", help="of scores; default: 4 2 1"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the data; default: %(default)s")
+    parser.add_argument("--seed", type=count, default=0, help="of the data; default: %(default)s")
     parser.add_argument(
         "--folder", metavar="DIR", help="for the results files, about 45 bytes a detection; default: temporary"
     )
@@ -212,8 +216,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return args
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
+    if args.json:
+        check_output(args.json)
     figures: dict[str, object] = {"per_frame": args.per_frame, "classes": args.classes, "ranges": len(MOTION_RANGES)}
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
@@ -239,12 +245,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"{row['frames']} frames of {row['videos']} videos, {row['objects']} objects ({shares} fast, medium, "
                 f"slow), {row['detections']} detections in {row['file_mib']:.0f} MiB: reading {row['reading_s']:.1f} s "
-                f"+ AP {row['ap_s']:.1f} s = {row['seconds']:.1f} s on one core, peak memory {row['peak_gib']:.2f} GiB"
+                f"+ AP {row['ap_s']:.1f} s = {row['seconds']:.1f} s on one core, {_memory(row['peak_gib'])}"
             )
     if args.json:
         write_json(args.json, figures)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -1,6 +1,6 @@
 """Time the compiled operators beside their PyTorch references, at the sizes of a 600 x 1000 frame.
 
-Each row is one operator; what stands side by side was run in turns, so that the ratios hold on a busy machine too.
+Each row is one operator; the versions in a row run in turns, so that the ratios hold on a busy machine too.
 
 Example: python tools/benchmark_ops.py --device cpu --threads 1 2 --json ops.json
 """
@@ -8,20 +8,16 @@ Example: python tools/benchmark_ops.py --device cpu --threads 1 2 --json ops.jso
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from lib import ops
+from lib.command_line import count, run_script
+from lib.files import check_output, write_json
 
 HEIGHT, WIDTH = 38, 63  # a 600 x 1000 frame at stride 16
 ANCHORS = 9
@@ -29,7 +25,7 @@ Case = dict[str, Callable[[], object]]
 
 
 def grid_sample_warp(feature: Tensor, flow: Tensor, scale: Tensor | None) -> Tensor:
-    """flow_warp by torch's own sampler: same result but for rounding."""
+    """flow_warp by torch's own sampler: the same result up to rounding."""
     n, _, height, width = flow.shape
     x = (torch.arange(width, device=flow.device) + flow[:, 0]) / ((width - 1) / 2) - 1
     y = (torch.arange(height, device=flow.device)[:, None] + flow[:, 1]) / ((height - 1) / 2) - 1
@@ -121,41 +117,46 @@ def measure(case: Case, seconds: float, device: str) -> dict[str, float]:
     return fastest
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, nargs="+", default=[torch.get_num_threads()], help="CPU threads to try")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each row")
-    parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
-    return parser.parse_args()
+    parser.add_argument(
+        "--threads", type=count, nargs="+", default=[torch.get_num_threads()], metavar="N", help="CPU threads to try"
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each row; default: %(default)s")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name contains this")
+    parser.add_argument("--json", metavar="OUT", help="also write the figures to this file")
+    args = parser.parse_args(arguments)
+    if not all(args.threads) or not 0 <= args.seconds <= 3600:
+        parser.error("--threads must be at least 1, --seconds from 0 to 3600")
+    return args
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    if args.json:
+        check_output(args.json)
     torch.manual_seed(0)
-    device = arguments.device
+    device = args.device
     cases = {**warp_cases(device), **pool_cases(device), **suppression_cases(device)}
     rows = []
     print(
         f"{'operator':28}{'threads':>8}{'compiled':>12}{'reference':>12}{'grid_sample':>12}   (ms; ratio to compiled)"
     )
-    for threads in arguments.threads:
+    for threads in args.threads:
         torch.set_num_threads(threads)
         for name, case in cases.items():
-            if arguments.only not in name:
+            if args.only not in name:
                 continue
-            times = measure(case, arguments.seconds, device)
+            times = measure(case, args.seconds, device)
             rows.append({"operator": name, "device": device, "threads": threads, "milliseconds": times})
             ratios = ", ".join(f"{key} x{ms / times['compiled']:.2f}" for key, ms in times.items() if key != "compiled")
             columns = [times.get(key) for key in ("compiled", "reference", "grid_sample")]
             cells = "".join(f"{'' if ms is None else f'{ms:.2f}':>12}" for ms in columns)
             print(f"{name:28}{threads:>8}{cells}   {ratios}", flush=True)
-    if arguments.json:
-        partial = arguments.json.with_name(arguments.json.name + ".part")
-        partial.write_text(json.dumps(rows, indent=1) + "\n")
-        os.replace(partial, arguments.json)
+    if args.json:
+        write_json(args.json, rows)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,8 +1,8 @@
-"""Time Seq-NMS beside its readable version, and alone on a whole video.
+"""Time Seq-NMS beside its reference version, and alone on whole videos.
 
-The data are made here: proposals that crowd around drifting objects or lie anywhere, the same boxes for every class and
-all of them scored above 0.001, as a network leaves them without NMS. Side by side means in turns, on one class, and the
-results are compared too.
+The data are synthetic: proposals that crowd around drifting objects or lie anywhere, the same boxes for every class and
+all of them scored above 0.001, as a network leaves them without NMS. The two versions run in turns, on one class, and
+their results are compared too.
 
 Example: python tools/benchmark_seq_nms.py --side-by-side-frames 10 20 --workers 1 2 --json seq_nms.json
 """
@@ -10,21 +10,20 @@ Example: python tools/benchmark_seq_nms.py --side-by-side-frames 10 20 --workers
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import resource
 import statistics
 import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from collections.abc import Sequence
 
 import numpy as np
 
+from lib.command_line import count, run_script
+from lib.engine.memory import peak_host_gib
 from lib.evaluation.results_file import DetectionTable
 from lib.evaluation.seq_nms import seq_nms, seq_nms_videos
 from lib.evaluation.seq_nms_reference import seq_nms_reference
+from lib.files import check_output, write_json
 
 OBJECTS = 6
 LABELLED = {number: 1 + number % 3 for number in range(OBJECTS)}  # the class of each object
@@ -61,7 +60,7 @@ def make_video(frames: int, boxes: int, classes: int, seed: int) -> DetectionTab
 
 
 def side_by_side(frames: int, boxes: int, seed: int, repeats: int) -> dict[str, float]:
-    """Both versions on one class, in turns: the readable one once, the compiled one before and after it."""
+    """Both versions on one class, in turns: the reference once, the compiled one before and after it."""
     video = make_video(frames, boxes, 1, seed)
     by_frame = video.boxes.reshape(frames, boxes, 4), video.scores.reshape(frames, boxes)
     compiled = []
@@ -76,7 +75,7 @@ def side_by_side(frames: int, boxes: int, seed: int, repeats: int) -> dict[str, 
     run_compiled()
     start = time.perf_counter()
     wanted, wanted_scores = seq_nms_reference(*by_frame)
-    readable = time.perf_counter() - start
+    reference = time.perf_counter() - start
     kept, scores = run_compiled()
     wanted_rows = np.concatenate([t * boxes + np.array(k, int) for t, k in enumerate(wanted)])
     same = np.array_equal(np.flatnonzero(kept), wanted_rows) and np.array_equal(
@@ -86,13 +85,13 @@ def side_by_side(frames: int, boxes: int, seed: int, repeats: int) -> dict[str, 
         sys.exit(f"the two versions disagree on {frames} frames of {boxes} boxes, seed {seed}")
     seconds = statistics.median(compiled)
     return {
-        "frames": frames, "boxes": boxes, "classes": 1, "readable_s": readable, "compiled_s": seconds,
-        "ratio": readable / seconds, "kept": int(kept.sum()), "of": len(kept),
+        "frames": frames, "boxes": boxes, "classes": 1, "reference_s": reference, "compiled_s": seconds,
+        "ratio": reference / seconds, "kept": int(kept.sum()), "of": len(kept),
     }  # fmt: skip
 
 
 def whole_videos(args: argparse.Namespace, workers: int) -> dict[str, float]:
-    """All classes of `args.videos` videos, with the NMS after it; the making of the data is not timed."""
+    """All classes of `args.videos` videos, with the NMS after it; making the data is not timed."""
     videos = [make_video(args.frames, args.boxes, args.classes, args.seed + v) for v in range(args.videos)]
     start, busy = time.perf_counter(), time.process_time()
     kept = sum(len(found) for found in seq_nms_videos(videos, workers=workers))
@@ -100,34 +99,44 @@ def whole_videos(args: argparse.Namespace, workers: int) -> dict[str, float]:
         "videos": args.videos, "frames": args.frames, "boxes": args.boxes, "classes": args.classes,
         "workers": workers, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy,
         "kept": kept, "of": sum(map(len, videos)),
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": peak_host_gib(),
     }  # fmt: skip
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--boxes", type=int, default=300, help="of a frame and class; default: %(default)s")
-    parser.add_argument("--classes", type=int, default=30, help="default: %(default)s")
-    parser.add_argument("--frames", type=int, default=300, help="of a video; default: %(default)s")
-    parser.add_argument("--videos", type=int, default=1, help="whole ones; default: %(default)s")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1], help="threads over videos; default: 1")
+    parser.add_argument("--boxes", type=count, default=300, help="per frame and class; default: %(default)s")
+    parser.add_argument("--classes", type=count, default=30, help="default: %(default)s")
+    parser.add_argument("--frames", type=count, default=300, help="of a video; default: %(default)s")
+    parser.add_argument("--videos", type=count, default=1, help="whole videos; default: %(default)s")
+    parser.add_argument("--workers", type=count, nargs="+", default=[1], help="threads over videos; default: 1")
     parser.add_argument(
-        "--side-by-side-frames", type=int, nargs="*", default=[10], metavar="FRAMES", help="default: 10"
+        "--side-by-side-frames",
+        type=count,
+        nargs="*",
+        default=[10],
+        metavar="FRAMES",
+        help="lengths of the videos that both versions do; default: 10",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="of the compiled version; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the data; default: %(default)s")
+    parser.add_argument("--repeats", type=count, default=3, help="of the compiled version; default: %(default)s")
+    parser.add_argument("--seed", type=count, default=0, help="of the data; default: %(default)s")
     parser.add_argument("--json", metavar="OUT", help="also write the figures to this file")
-    return parser.parse_args()
+    args = parser.parse_args(arguments)
+    if not all((args.boxes, args.classes, args.frames, args.repeats, *args.side_by_side_frames)):
+        parser.error("--boxes, --classes, --frames, --side-by-side-frames and --repeats must be at least 1")
+    return args
 
 
-def main() -> None:
-    args = parse_arguments()
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    if args.json:
+        check_output(args.json)
     figures: dict[str, object] = {"cores": os.cpu_count(), "side_by_side": [], "whole": []}
     for frames in args.side_by_side_frames:
         row = side_by_side(frames, args.boxes, args.seed, args.repeats)
         figures["side_by_side"].append(row)
         print(
-            f"{frames} frames x {args.boxes} boxes x 1 class: readable {row['readable_s']:.2f} s, compiled "
+            f"{frames} frames x {args.boxes} boxes x 1 class: reference {row['reference_s']:.2f} s, compiled "
             f"{row['compiled_s'] * 1e3:.2f} ms: {row['ratio']:.0f} times as fast, same result",
             flush=True,
         )
@@ -137,14 +146,12 @@ def main() -> None:
         print(
             f"{args.videos} x {args.frames} frames x {args.boxes} boxes x {args.classes} classes, {workers} workers: "
             f"{row['seconds']:.2f} s ({row['cpu_seconds']:.2f} s of CPU), kept {row['kept']} of {row['of']}, "
-            f"peak memory so far {row['peak_gib']:.2f} GiB with the data",
+            f"peak memory so far {row['peak_gib'] or float('nan'):.2f} GiB with the data",
             flush=True,
         )
     if args.json:
-        temporary = Path(f"{args.json}.part")
-        temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, args.json)
+        write_json(args.json, figures)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

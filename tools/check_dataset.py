@@ -1,31 +1,32 @@
-"""Check a data set: what each class, list and kind of motion has, and all that is missing, broken or dropped, and why.
+"""Check a data set: count objects by class, list and motion, and name all that is missing, broken or left out.
 
 The exit status is 1 where something is wrong: a file that is missing or cannot be read, an impossible box, a video
-with gaps or of another length than the list says. What is merely left out, such as objects outside the class list, is
+with gaps or of another length than the list says. What is only left out, such as objects outside the class list, is
 named too.
 
-Example: python tools/check_dataset.py --data data/ILSVRC2015
-Example: python tools/check_dataset.py --data data/mine --image-set VID_val_videos --images --json check.json
+Example: python tools/check_dataset.py --dataset-path data/ILSVRC2015
+Example: python tools/check_dataset.py --dataset-path data/mine --image-set VID_val_videos --images --json check.json
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from lib.command_line import add_classes_argument, run_tool
+from lib.command_line import (
+    add_classes_argument,
+    add_dataset_argument,
+    add_workers_argument,
+    count,
+    run_script,
+)
 from lib.data.classes import Classes, load_classes
 from lib.data.dataset_check import LEFT_OUT, WRONG, SetCheck, check_image_set, count_findings, find_image_sets
-from lib.evaluation.evaluate import write_json
 from lib.evaluation.motion import motion_of
+from lib.files import check_output, write_json
 from lib.structures import GroundTruth
 
 ENDS = (0.7, 0.9)  # of fast and medium motion
@@ -34,17 +35,17 @@ KINDS = ("fast", "medium", "slow")
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, metavar="DIR", help="folder with Data, Annotations and ImageSets")
+    add_dataset_argument(parser, required=True)
     parser.add_argument("--image-set", nargs="+", metavar="NAME", help="default: every DET_* and VID_* list")
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--images", action="store_true", help="also decode every listed image and compare its size")
-    images.add_argument("--annotations-only", action="store_true", help="do not ask for images")
+    images.add_argument("--annotations-only", action="store_true", help="do not check that the images are there")
     parser.add_argument(
-        "--show", type=int, default=20, metavar="N", help="of each kind of finding; 0: all; default: 20"
+        "--show", type=count, default=20, metavar="N", help="findings of each kind to print; 0: all; default: 20"
     )
     add_classes_argument(parser)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; the result is the same")
-    parser.add_argument("--json", metavar="OUT", help="also write everything that was found to this file")
+    add_workers_argument(parser)
+    parser.add_argument("--json", metavar="OUT", help="also write all findings to this file")
     return parser.parse_args(arguments)
 
 
@@ -101,11 +102,14 @@ def describe(check: SetCheck, per_class: dict[str, dict[str, int]], classes: Cla
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: all is well; 1: something is wrong. Raises InputError."""
     args = parse_arguments(arguments)
-    classes = load_classes(args.classes, args.data)
-    names = args.image_set or find_image_sets(args.data)
+    if args.json:
+        check_output(args.json)
+    root = args.dataset_path
+    classes = load_classes(args.classes, root)
+    names = args.image_set or find_image_sets(root)
     report, wrong = [], 0
     for name in names:
-        check = check_image_set(args.data, name, classes, args.images, args.annotations_only, args.workers)
+        check = check_image_set(root, name, classes, args.images, args.annotations_only, args.workers)
         per_class = counts(check, classes) if check.index else {}
         print(describe(check, per_class, classes, args.show), flush=True)
         wrong += sum(finding.wrong for finding in check.findings)
@@ -117,9 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         })  # fmt: skip
     print(f"{wrong} things are wrong" if wrong else "nothing is wrong")
     if args.json:
-        write_json(args.json, {"data": args.data, "wrong": wrong, "image_sets": report})
+        write_json(args.json, {"dataset_path": root, "wrong": wrong, "image_sets": report})
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_script(main)

@@ -1,8 +1,9 @@
-"""Put tested methods side by side: AP of all, slow, medium and fast objects, time per frame, and speed-up.
+"""Compare tested methods: AP of all, slow, medium and fast objects, time per frame, and speed-up over the first.
 
-Each run is given as NAME=FOLDER, the folder in which a test script left evaluation.json and timing.json. The first one
-is what speed is compared with. With --json the rows are also kept in a file; rows of the same method and seed are
-replaced, others stay, so that it can hold several seeds.
+Each run is given as NAME=FOLDER, the folder in which a test script left evaluation.json and timing.json. With --json
+the rows are also kept in a file; rows of the same method and seed are replaced, others stay, so that it can hold
+several seeds. With --yaml each row is also written as a file of its own, with what made it, as experiments/*/results
+has them.
 
 Example: python tools/compare_methods.py R-FCN=output/a/VID_val_videos DFF=output/b/VID_val_videos --json results.json
 """
@@ -10,99 +11,141 @@ Example: python tools/compare_methods.py R-FCN=output/a/VID_val_videos DFF=outpu
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from lib.engine.testing import TIMING
+from lib.command_line import count, run_script
 from lib.errors import InputError
-from lib.evaluation.evaluate import write_json
-
-RANGES = ("all", "slow", "medium", "fast")
+from lib.evaluation.evaluate import EVALUATION
+from lib.evaluation.made_with import MadeWith
+from lib.evaluation.result_rows import RANGES, ResultRow, write_row
+from lib.evaluation.results_file import TIMING
+from lib.files import check_output, read_json, write_json
 
 
 class RunError(InputError):
     """A run that cannot be compared; the message names the file and what to do."""
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER", help="the first one is what speed is compared with")
-    parser.add_argument("--seed", type=int, default=0, help="that they were trained with, for the record")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also keep the rows in this file")
-    return parser.parse_args(argv)
+    parser.add_argument("--seed", type=count, metavar="N", help="of the training; default: the test's TRAIN.SEED")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also keep the rows in this file")
+    parser.add_argument("--yaml", type=Path, metavar="DIR", help="also write each row to a file in this folder")
+    parser.add_argument("--table", default="", metavar="NAME", help="with --yaml: the table that the rows belong to")
+    args = parser.parse_args(argv)
+    if args.table and not args.yaml:
+        parser.error("--table is for the files of --yaml; give both")
+    return args
 
 
-def row_of(name: str, folder: Path, seed: int) -> dict:
-    """`method`, `seed`, `map` (AP between 0 and 1, null where there is no object) and `ms_per_frame` of one run."""
-    evaluation, timing = (_read(folder / file) for file in ("evaluation.json", TIMING))
-    try:
-        means = {entry["name"]: entry["mean_ap"] for entry in evaluation["motion"]}
-        speed = float(timing["ms_per_frame"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{folder}: no test script wrote evaluation.json or {TIMING} ({error!r}); test again") from error
-    return {"method": name, "seed": seed, "map": {key: means.get(key) for key in RANGES}, "ms_per_frame": speed}
+@dataclass(frozen=True)
+class TestedRun:
+    """One run. seed: of its training; 0 where nothing says it. means: AP from 0 to 1, None where there is no object."""
 
+    name: str
+    seed: int
+    means: dict[str, float | None]
+    ms_per_frame: float
+    made_with: MadeWith
 
-def compared(runs: Sequence[str], seed: int) -> list[dict]:
-    """A row for each NAME=FOLDER, with `speedup_over_rfcn`: over the first one."""
-    rows = []
-    for run in runs:
+    @staticmethod
+    def of(run: str, seed: int | None) -> TestedRun:
+        """Read the run `NAME=FOLDER`. Raises RunError."""
         name, found, folder = run.partition("=")
         if not (name and found and folder):
             raise RunError(f"'{run}' is not NAME=FOLDER")
-        rows.append(row_of(name, Path(folder), seed))
-    for row in rows:
-        own = row["ms_per_frame"]
-        row["speedup_over_rfcn"] = rows[0]["ms_per_frame"] / own if own else None
-    return rows
+        what_to_do = "run the method's test script first"
+        evaluation, timing = (read_json(Path(folder, file), RunError, what_to_do) for file in (EVALUATION, TIMING))
+        try:
+            known = {entry["name"]: entry["mean_ap"] for entry in evaluation["motion"]}
+            speed = float(timing["ms_per_frame"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{folder}: no test script wrote {EVALUATION} or {TIMING} ({error!r}); test again"
+            ) from error
+        made_with = MadeWith.of_evaluation(evaluation)
+        seed = seed if seed is not None else made_with.seed or 0
+        return TestedRun(name, seed, {key: known.get(key) for key in RANGES}, speed, made_with)
+
+    def to_json(self, first: TestedRun) -> dict:
+        """The row of --json; first: the run that speed is compared with."""
+        return {
+            "method": self.name,
+            "seed": self.seed,
+            "map": self.means,
+            "ms_per_frame": self.ms_per_frame,
+            "speedup_over_rfcn": self.speed_up(first),
+        }
+
+    def speed_up(self, first: TestedRun) -> float | None:
+        return first.ms_per_frame / self.ms_per_frame if self.ms_per_frame else None
+
+    def to_row(self, table: str) -> ResultRow:
+        """The row of --yaml."""
+        made = self.made_with
+        return ResultRow(
+            method=self.name,
+            table=table,
+            config=made.config,
+            preset=" ".join(made.presets) or None,
+            commit=made.commit,
+            seed=self.seed,
+            hardware=made.hardware,
+            dataset=made.dataset,
+            map=self.means,
+            ms_per_frame=self.ms_per_frame or None,
+            weights_sha256=made.weights,
+        )
+
+    def file_name(self) -> str:
+        """Of the row of --yaml."""
+        return f"{re.sub(r'[^a-z0-9]+', '_', self.name.lower()).strip('_') or 'run'}_seed_{self.seed}.yaml"
 
 
-def keep(rows: Sequence[dict], path: Path) -> None:
-    """Put `rows` into the JSON list at `path`, in place of those of the same method and seed."""
-    known = _read(path) if path.exists() else []
-    new = {(row["method"], row["seed"]) for row in rows}
+def keep(runs: Sequence[TestedRun], path: Path) -> None:
+    """Put the rows of `runs` into the JSON list at `path`, in place of those of the same method and seed."""
+    what_to_do = "give another file"
+    known = read_json(path, RunError, what_to_do) if path.exists() else []
+    new = {(run.name, run.seed) for run in runs}
     try:
         kept = [row for row in known if (row["method"], row["seed"]) not in new]
     except (KeyError, TypeError) as error:
-        raise RunError(f"{path}: not a file of rows that --json wrote; name another one") from error
-    write_json(path, kept + list(rows))
+        raise RunError(f"{path}: not a file of rows that --json wrote; {what_to_do}") from error
+    write_json(path, kept + [run.to_json(runs[0]) for run in runs])
 
 
-def table(rows: Sequence[dict]) -> str:
+def table(runs: Sequence[TestedRun]) -> str:
     """The rows as they are printed, AP in per cent."""
-    width = max(len("AP (%)"), *(len(row["method"]) for row in rows))
+    width = max(len("AP (%)"), *(len(run.name) for run in runs))
     titles = "".join(f"{title:>10}" for title in (*RANGES, "ms/frame", "speed-up"))
     lines = [f"{'AP (%)':<{width}}{titles}"]
-    for row in rows:
-        aps = "".join(f"{'-' if ap is None else f'{100 * ap:.1f}':>10}" for ap in row["map"].values())
-        speedup = "-" if row["speedup_over_rfcn"] is None else f"{row['speedup_over_rfcn']:.2f}x"
-        lines.append(f"{row['method']:<{width}}{aps}{row['ms_per_frame']:10.1f}{speedup:>10}")
+    for run in runs:
+        aps = "".join(f"{'-' if ap is None else f'{100 * ap:.1f}':>10}" for ap in run.means.values())
+        speed_up = run.speed_up(runs[0])
+        shown = "-" if speed_up is None else f"{speed_up:.2f}x"
+        lines.append(f"{run.name:<{width}}{aps}{run.ms_per_frame:10.1f}{shown:>10}")
     return "\n".join(lines)
 
 
-def _read(path: Path) -> dict | list:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); run the method's test script first") from error
-    except ValueError as error:
-        raise RunError(f"{path}: not JSON ({error}); run the method's test script again") from error
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
+    """Compare the runs that `argv` names, the command line where None. Raises InputError."""
     args = parse_arguments(argv)
-    try:
-        rows = compared(args.runs, args.seed)
-        if args.json:
-            keep(rows, args.json)
-    except InputError as error:
-        print(f"compare_methods: {error}", file=sys.stderr)
-        return 2
-    print(table(rows))
-    return 0
+    if args.json:
+        check_output(args.json)
+    runs = [TestedRun.of(run, args.seed) for run in args.runs]
+    if args.json:
+        keep(runs, args.json)
+    if args.yaml:
+        if len({run.file_name() for run in runs}) < len(runs):
+            raise RunError("two runs have the same name and seed; --yaml needs different names")
+        for run in runs:
+            write_row(args.yaml / run.file_name(), run.to_row(args.table))
+    print(table(runs))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -10,8 +10,7 @@ Example: python tools/convert_weights.py model/rfcn_dff_flownet_vid-0000.params 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ from fgfa.model import build_fgfa
 from lib.checkpoints.conversion import Conversion, WeightsError, misfits
 from lib.checkpoints.first_layer import OURS, ImageForm
 from lib.checkpoints.flownet_import import FLOWNET_IMAGES, flownet_from
-from lib.checkpoints.mxnet_params import LAYOUTS, ParamsFile, is_params, read_params, write_params
-from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, original_name, params_from_state, state_from_params
-from lib.checkpoints.plain_pickle import read_pickle
+from lib.checkpoints.mxnet_params import LAYOUTS, write_params
+from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, params_from_state, state_from_params
 from lib.checkpoints.resnet_import import SOURCES, depth_of, own_resnet_names, resnet_from
 from lib.checkpoints.sizes import KINDS, NetworkSize, network_size
 from lib.command_line import run_script
 from lib.config import default_config
-from lib.engine.checkpoint import read_tensors, save_tensors
+from lib.engine.checkpoint import save_tensors
+from lib.engine.weight_files import FLOWNET, WeightFile, read_weight_file
 from lib.files import check_output
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_name, mxnet_names
@@ -39,24 +38,13 @@ from lib.models.resnet import STYLES, UNITS_PER_STAGE, ResNet, unit_names
 from rfcn.model import build_rfcn
 
 _BUILDERS = {"rfcn": build_rfcn, "dff": build_dff, "fgfa": build_fgfa}
-_FLOWNET = "flownet-pytorch"
-_INSIDE = ("model", "state_dict", "model_state_dict", "blobs")  # where files keep their weights by name
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file's weights by the names it has for them, and what else it holds."""
-
-    arrays: Mapping[str, Any]
-    rest: Mapping[str, Any]
-    params: ParamsFile | None = None
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="SRC", type=Path, help=".params, .pth, .pth.tar or .pkl")
     parser.add_argument("target", metavar="DST", type=Path, help=".pth or .params")
-    parser.add_argument("--kind", choices=(*KINDS, *SOURCES, _FLOWNET), help="what SRC is; default: its names tell")
+    parser.add_argument("--kind", choices=(*KINDS, *SOURCES, FLOWNET), help="what SRC is; default: its names tell")
     parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="leave out these names of SRC")
     parser.add_argument("--quiet", action="store_true", help="no line for each mapped parameter")
     mxnet = parser.add_argument_group(".params files")
@@ -82,49 +70,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def read_source(path: Path) -> Source:
-    """Read `path` as what it is. Raises InputError."""
-    if is_params(path):
-        params = read_params(path)
-        if not params.names:
-            raise WeightsError(f"a list of {len(params.arrays)} arrays without names, so nobody can say which is which")
-        return Source(params.named(), {}, params)
-    if path.suffix == ".pkl":
-        content = read_pickle(path)
-    else:
-        content = read_tensors(path, "give a .params, .pth, .pth.tar or .pkl file")
-    inside = next((key for key in _INSIDE if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
-    arrays = content if inside is None else content[inside]
-    if not isinstance(arrays, dict) or not all(isinstance(name, str) for name in arrays):
-        raise WeightsError(f"holds no weights by name, but a {type(content).__name__} of something else")
-    return Source(arrays, {} if inside is None else {key: content[key] for key in content if key != inside})
-
-
-def kind_of(source: Source) -> str:
-    """What `source` is, as --kind would say it. Raises WeightsError where its names do not tell."""
-    names = list(source.arrays)
-    if any("predict_flow6." in name for name in names):
-        return _FLOWNET
-    if any("stem.conv1." in name for name in names) and own_resnet_names(names):
-        return "maskrcnn-benchmark"
-    if any("layer1.0.conv1." in name for name in names):
-        raise WeightsError(
-            "torchvision and mmdetection give a ResNet the same names, but mean other images and strides; say which it "
-            "is: --kind torchvision, or --kind mmdetection (Caffe style)"
-        )
-    if "res2_0_branch2a_w" in names:
-        return "detectron"
-    return network_size(original_shapes(source)).kind
-
-
-def original_shapes(source: Source) -> dict[str, tuple[int, ...]]:
-    """Original name -> shape, of a source of this project's or the originals'."""
-    if source.params is not None:
-        return {original_name(name): array.shape for name, array in source.arrays.items()}
-    tensors = {name: value for name, value in source.arrays.items() if isinstance(value, Tensor)}
-    return {original: tuple(value.shape) for name, value in tensors.items() if (original := mxnet_name(name))}
-
-
 def build(size: NetworkSize) -> nn.Module:
     """The network of that size without any memory for weights."""
     with torch.device("meta"):
@@ -133,11 +78,13 @@ def build(size: NetworkSize) -> nn.Module:
         if size.kind == "flownet":
             return FlowNetS(size.values["FLOW_WIDTH"], size.scale)
         cfg = default_config()
-        cfg.network.update(size.values, ANCHOR_RATIOS=[1.0], ANCHOR_SCALES=[float(n + 1) for n in range(size.anchors)])
+        cfg.network.update(size.values)
+        # Only the number of the anchors says something of the weights
+        cfg.network.update(ANCHOR_RATIOS=[1.0], ANCHOR_SCALES=[float(scale) for scale in range(1, size.anchors + 1)])
         return _BUILDERS[size.kind](cfg, size.classes)
 
 
-def own_weights(source: Source, model: nn.Module, kind: str, rule: BoxRule) -> Conversion:
+def own_weights(source: WeightFile, model: nn.Module, kind: str, rule: BoxRule) -> Conversion:
     """The state of `model` from the originals' or this project's file."""
     if source.params is not None:
         return state_from_params(source.params, mxnet_names(model), rule, CLASSIFIER if kind == "resnet" else ())
@@ -163,9 +110,9 @@ def notes_on(config: Any) -> list[str]:
     ]
 
 
-def other_weights(source: Source, kind: str, args: argparse.Namespace) -> tuple[Conversion, nn.Module]:
+def other_weights(source: WeightFile, kind: str, args: argparse.Namespace) -> tuple[Conversion, nn.Module]:
     """Weights of another project, and the network here that has them."""
-    usual = FLOWNET_IMAGES if kind == _FLOWNET else SOURCES[kind].images
+    usual = FLOWNET_IMAGES if kind == FLOWNET else SOURCES[kind].images
     bgr = usual.bgr if args.source_order is None else args.source_order == "bgr"
     trained = ImageForm(tuple(args.source_means or usual.means), usual.stds, bgr)
     means = tuple(args.pixel_means[::-1])
@@ -175,7 +122,7 @@ def other_weights(source: Source, kind: str, args: argparse.Namespace) -> tuple[
             arrays[name] = value if isinstance(value, Tensor) else torch.tensor(value)
         else:
             others.append((name, "not a weight"))
-    if kind == _FLOWNET:
+    if kind == FLOWNET:
         division = source.rest.get("div_flow", 20.0)
         result = flownet_from(arrays, trained, ImageForm(means), division=float(division))
         model = build(network_size({n: tuple(v.shape) for n, v in _by_original_names(result).items()}, "flownet"))
@@ -214,11 +161,11 @@ def drop(result: Conversion, names: list[str]) -> None:
 
 def convert(args: argparse.Namespace) -> tuple[str, Conversion, list[Conversion]]:
     """Read, convert, check, write; returns the kind and the accounts of reading and of writing. Raises InputError."""
-    source = read_source(args.source)
+    source = read_weight_file(args.source)
     rule = BoxRule(tuple(args.bbox_means), tuple(args.bbox_stds), args.normalised)
-    kind = args.kind or kind_of(source)
+    kind = args.kind or source.kind()
     if kind in KINDS:
-        model = build(network_size(original_shapes(source), kind))
+        model = build(network_size(source.original_shapes(), kind))
         result = own_weights(source, model, kind, rule)
     else:
         result, model = other_weights(source, kind, args)

@@ -1,7 +1,8 @@
-"""Report what is installed and built here, and what is missing, each finding with its cure.
+"""Check the installation, and with --cfg the data set and weights of a configuration; say how to fix each problem.
+
+The exit status is 1 where something is missing that the code cannot run without ("fault"), else 0.
 
 Example: python tools/doctor.py --cfg configs/rfcn/resnet_v1_101_imagenet_vid_rfcn_end2end_ohem.yaml
-Ends with status 1 when something is missing that the code cannot run without.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
-# The doctor must answer where nothing is installed yet; so it finds `lib` by itself, and imports it inside the checks.
-sys.path.insert(0, str(ROOT))
+# The doctor must run where nothing is installed yet: it finds `lib` by itself, and imports what needs packages only
+# inside the checks
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lib.command_line import run_script
+
+ROOT = Path(__file__).resolve().parents[1]
 OLDEST_PYTHON = (3, 10)
 SET_UP = "run: bash tools/setup_env.sh"
 SYSTEM_LIBRARIES = "OpenCV needs them: sudo apt install libgl1 libglib2.0-0"
@@ -138,13 +142,15 @@ def check_video() -> Iterator[Finding]:
                 yield Finding("ok", subject, "VP9 can be written and read")
 
 
-def check_configured(cfg_path: str | None, overrides: list[str]) -> Iterator[Finding]:
-    """The data set, its image sets and the weights, where the configuration says that they are."""
+def check_configured(
+    cfg_path: str | None, overrides: Sequence[str] = (), presets: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """The data set, its image sets and the weights that the configuration names."""
     from lib.config import load_config
     from lib.errors import InputError
 
     try:
-        cfg = load_config(cfg_path, overrides)
+        cfg = load_config(cfg_path, overrides, presets)
     except InputError as error:
         yield Finding("fault", "configuration", str(error), "correct it, or give another --cfg")
         return
@@ -162,10 +168,24 @@ def check_configured(cfg_path: str | None, overrides: list[str]) -> Iterator[Fin
         yield _check_file(
             "motion IoU", dataset.motion_iou_path, "leave dataset.motion_iou_path empty: track ids will do"
         )
-    if cfg.network.pretrained:
-        yield _check_file(
-            "backbone weights", cfg.network.pretrained, "see model/README.md, or tools/pretrain_backbone.py"
-        )
+    yield from _check_weights(cfg.network)
+
+
+def _check_weights(network: dict) -> Iterator[Finding]:
+    """The files that a training begins from, of which each may be left out."""
+    from lib.engine.pretrained import checkpoint_file
+
+    if network["pretrained_model"]:
+        yield _check_file("detector weights", network["pretrained_model"], "correct network.pretrained_model")
+    for key, subject, maker in (
+        ("pretrained", "backbone weights", "tools/pretrain_backbone.py"),
+        ("pretrained_flow", "flow network weights", "tools/pretrain_flownet.py"),
+    ):
+        if network[key]:
+            # a file, or the originals' prefix and epoch
+            path = checkpoint_file(network[key], network["pretrained_epoch"])
+            also = "" if path.name == Path(network[key]).name else f" (nor {path.with_suffix('.params').name})"
+            yield _check_file(subject, str(path), f"see model/README.md, or {maker}; or correct network.{key}", also)
 
 
 def _check_image_set(root: Path, name: str) -> Finding:
@@ -178,21 +198,21 @@ def _check_image_set(root: Path, name: str) -> Finding:
     return Finding("ok", f"image set {name}", f"{len(entries)} lines")
 
 
-def _check_file(subject: str, path: str, cure: str) -> Finding:
+def _check_file(subject: str, path: str, cure: str, also: str = "") -> Finding:
     if Path(path).is_file():
         return Finding("ok", subject, path)
-    return Finding("note", subject, f"{path}: no such file", cure)
+    return Finding("note", subject, f"{path}: no such file{also}", cure)
 
 
-def findings(cfg_path: str | None, overrides: list[str]) -> Iterator[Finding]:
-    """All checks in order; one that cannot run for want of a package says so, and the others go on."""
+def findings(cfg_path: str | None, overrides: Sequence[str] = (), presets: Sequence[str] = ()) -> Iterator[Finding]:
+    """All checks in order; one that cannot run because a package is missing says so, and the others go on."""
     checks: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("Python", check_python),
         ("packages", check_packages),
         ("torch", check_torch),
         ("extension", check_extension),
         ("video", check_video),
-        ("configuration", lambda: check_configured(cfg_path, overrides)),
+        ("configuration", lambda: check_configured(cfg_path, overrides, presets)),
     ]
     for subject, check in checks:
         try:
@@ -202,22 +222,24 @@ def findings(cfg_path: str | None, overrides: list[str]) -> Iterator[Finding]:
             yield Finding("fault", subject, f"cannot be checked: {error}", cure)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print all findings; returns 1 where one is a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", metavar="FILE", help="configuration whose data set and weights are looked for")
+    parser.add_argument("--preset", action="append", default=[], metavar="FILE", help="a few more keys over --cfg")
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="configuration values, dataset.dataset_path=DIR"
     )
     arguments = parser.parse_intermixed_args(argv)
     faults = 0
-    for finding in findings(arguments.cfg, arguments.overrides):
+    for finding in findings(arguments.cfg, arguments.overrides, arguments.preset):
         print(f"{finding.level:6}{finding.subject}: {finding.text}")
         if finding.cure:
             print(f"{'':8}-> {finding.cure}")
         faults += finding.level == "fault"
-    print(f"\n{faults} to mend (fault)." if faults else "\nEverything that is needed is there.")
+    print(f"\nFaults to fix: {faults}." if faults else "\nEverything that is needed is there.")
     return 1 if faults else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -1,7 +1,7 @@
-"""Motion IoU of the objects of an image set, in the .mat form of the originals: made from track ids, shown, compared.
+"""Compute the motion IoU of an image set's objects from their track ids; write, show and compare .mat files of it.
 
-How still an object keeps: its mean IoU with the same instance up to 10 frames before and after. Below 0.7 it is fast,
-up to 0.9 medium, above slow. FGFA's authors published the values of ImageNet VID val as such a file.
+Motion IoU is an object's mean IoU with itself up to 10 frames before and after: below 0.7 it is fast, up to 0.9 medium,
+above slow. FGFA's authors published the values of ImageNet VID val as such a file.
 
 Example: python tools/make_motion_iou.py --dataset-path data/ILSVRC2015 --out data/motion_iou.mat
 Example: python tools/make_motion_iou.py --dataset-path data/ILSVRC2015 --check imagenet_vid_groundtruth_motion_iou.mat
@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from lib.command_line import add_cache_argument, add_classes_argument, run_tool
+from lib.command_line import (
+    add_cache_argument,
+    add_classes_argument,
+    add_dataset_argument,
+    add_image_set_argument,
+    run_script,
+)
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
 from lib.evaluation.motion import Motion, motion_from_file, motion_of, read_motion, write_motion
+from lib.files import check_output
 from lib.structures import GroundTruth
 
 KINDS = {"fast": (0.0, 0.7), "medium": (0.7, 0.9), "slow": (0.9, float("inf"))}
@@ -32,8 +35,8 @@ ROUNDING = 1e-6  # files of other programs may have been rounded
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset-path", metavar="DIR", help="folder with Annotations and ImageSets")
-    parser.add_argument("--image-set", default="VID_val_videos", metavar="NAME", help="default: %(default)s")
+    add_dataset_argument(parser)
+    add_image_set_argument(parser)
     parser.add_argument("--out", metavar="FILE", help="write the motion IoU of the image set to this .mat file")
     parser.add_argument("--check", metavar="FILE", help="show this .mat file; with --dataset-path, compare it too")
     add_classes_argument(parser)
@@ -77,6 +80,8 @@ def compare(file: str, truth: GroundTruth, computed: Motion) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: done, and all the same where files were compared; 1: they differ. Raises InputError."""
     args = parse_arguments(arguments)
+    if args.out:
+        check_output(args.out)
     if args.check:
         file = read_motion(args.check)
         print(f"{args.check}: {summary(file.motion, len(file.counts))}")
@@ -96,4 +101,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    run_tool(main)
+    run_script(main)

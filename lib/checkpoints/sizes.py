@@ -24,15 +24,15 @@ _ANCHORS = "number of anchors, network.ANCHOR_RATIOS x network.ANCHOR_SCALES"
 class NetworkSize:
     """What a file does not say has the originals' size.
 
-    kind: one of KINDS. values: configuration values under `network`. classes: with background. scale: channels of
-    Deep Feature Flow's scale map. anchors: of a cell.
+    kind: one of KINDS. values: configuration values under `network`. classes: with background. anchors: number of them
+    at each place. scale: channels of Deep Feature Flow's scale map.
     """
 
     kind: str
     values: dict[str, float] = field(default_factory=dict)
     classes: int = 31
-    scale: int = 0
     anchors: int = 9
+    scale: int = 0
 
 
 def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None) -> NetworkSize:
@@ -51,7 +51,7 @@ def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None)
         "FLOW_WIDTH": told.get("network.FLOW_WIDTH", 1.0),
     }
     classes, anchors = int(told.get(_CLASSES, 31)), int(told.get(_ANCHORS, 9))
-    return NetworkSize(kind, values, max(2, classes), _channels(shapes, "Convolution5_scale_weight"), anchors)
+    return NetworkSize(kind, values, max(2, classes), anchors, _channels(shapes, "Convolution5_scale_weight"))
 
 
 def differing_sizes(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from lib.data.annotations import AnnotationError, AnnotationIndex, read_annotation
 from lib.data.image_sets import DatasetError, ImageSet
+from lib.files import OutputError, writing
 
 _FORMAT = 1  # raise it when the columns of AnnotationIndex change
 _CHUNK = 500  # files that one process parses at a time
@@ -83,19 +84,13 @@ def _read_cache(cache: Path, fingerprint: str, num_frames: int) -> AnnotationInd
 
 
 def _write_cache(cache: Path, fingerprint: str, index: AnnotationIndex) -> None:
-    """Write the cache in one step; a folder that cannot be written costs time at the next start, not this run."""
+    """Write the cache, whole or not at all; one that cannot be written costs time at the next start, not this run."""
     columns = {field.name: getattr(index, field.name) for field in fields(AnnotationIndex)}
-    part = cache.with_name(f"{cache.name}.{os.getpid()}.part")
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as file:
-                np.savez(file, fingerprint=fingerprint, **columns)
-            os.replace(part, cache)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        _log.warning("%s: cannot be written (%s); annotations are parsed again next time", cache, error.strerror)
+        with writing(cache) as file:
+            np.savez(file, fingerprint=fingerprint, **columns)
+    except OutputError as error:
+        _log.warning("%s; the annotations are parsed again next time", error)
 
 
 def _parse_all(
@@ -134,7 +129,10 @@ def _map(annotation_chunks: list[list[str]], image_chunks: list[list[str | None]
 
 
 def _parse(annotation_paths: list[str], image_paths: list[str | None]) -> Parsed:
-    """The index of these files, or the row of the first that cannot be used and why; an image that is None may miss."""
+    """The index of these files, or the row of the first that cannot be used and why.
+
+    A None image path is not checked.
+    """
     annotations = []
     for row, (annotation_path, image_path) in enumerate(zip(annotation_paths, image_paths, strict=True)):
         try:

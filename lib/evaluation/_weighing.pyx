@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The loop of `lib.evaluation.mean_ap` over the frames: which object each detection finds, and what it counts.
+"""The loops of `lib.evaluation.mean_ap` over the frames: which object each detection finds, and what it counts.
 
 Arrays arrive as addresses (`ndarray.ctypes.data`), as in `_seq_nms.pyx` and for the same reason.
 """
@@ -10,6 +10,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uintptr_t
 ctypedef const double *Box  # x1, y1, x2, y2
 
 cdef struct Data:
+    bint any_class  # whether a detection may find an object of another class
     # Detections, n in all, by ascending frame
     int64_t n
     const int32_t *frames
@@ -29,7 +30,7 @@ cdef struct Data:
     const uint8_t *inside  # (R, G) whether it counts
     const double *undecided  # (R, F)
     const double *areas  # (R, 2)
-    # Room for the detections of one frame: those that reach an object; the object that each of all finds, -1: none
+    # Room for the detections of one frame: those that reach an object; the object that each of them finds, -1: none
     int64_t *rows
     int64_t *matched
     uint8_t *taken  # (G,) whether a detection has found the object already
@@ -64,17 +65,21 @@ cdef void rank(const Data *d, int64_t *rows, int64_t count) noexcept nogil:
         rows[j] = row
 
 
-cdef void match(Data *d, int64_t start, int64_t end) noexcept nogil:
-    """Of the frame with the detections `start` to `end`: by descending score each takes the free object of its class
-    that it overlaps most among those whose threshold it reaches; of equal ones the first."""
+cdef inline bint may_find(const Data *d, int64_t row, int64_t i) noexcept nogil:
+    return d.any_class or d.object_labels[i] == d.labels[row]
+
+
+cdef void match(Data *d, int64_t start, int64_t end, int64_t *matched) noexcept nogil:
+    """Fill `matched` for the detections `start` to `end` of one frame: by descending score each takes the free object
+    of its class that it overlaps most among those whose threshold it reaches; of equal ones the first."""
     cdef int64_t first = d.offsets[d.frames[start]], last = d.offsets[d.frames[start] + 1]
     cdef int64_t count = 0, k, row, i, best
     cdef double iou, best_iou
     for row in range(start, end):
-        d.matched[row - start] = -1
+        matched[row - start] = -1
         for i in range(first, last):
             # Most detections reach no object at all: only the others have to be put in order
-            if d.object_labels[i] == d.labels[row]:
+            if may_find(d, row, i):
                 if overlap(d.boxes + 4 * row, d.object_boxes + 4 * i) >= d.thresholds[i]:
                     d.rows[count] = row
                     count += 1
@@ -83,13 +88,21 @@ cdef void match(Data *d, int64_t start, int64_t end) noexcept nogil:
     for k in range(count):
         row, best, best_iou = d.rows[k], -1, -1
         for i in range(first, last):
-            if not d.taken[i] and d.object_labels[i] == d.labels[row]:
+            if not d.taken[i] and may_find(d, row, i):
                 iou = overlap(d.boxes + 4 * row, d.object_boxes + 4 * i)
                 if iou >= d.thresholds[i] and iou > best_iou:
                     best, best_iou = i, iou
         if best >= 0:
             d.taken[best] = 1
-        d.matched[row - start] = best
+        matched[row - start] = best
+
+
+cdef int64_t end_of_frame(const Data *d, int64_t start) noexcept nogil:
+    """The row behind the detections of the frame that begins with row `start`."""
+    cdef int64_t end = start
+    while end < d.n and d.frames[end] == d.frames[start]:
+        end += 1
+    return end
 
 
 cdef void weigh_detection(Data *d, int64_t row, int64_t found) noexcept nogil:
@@ -125,6 +138,7 @@ def weigh(
     """Fill `hit` and `miss`; `Data` says what the arrays are. taken: all 0."""
     cdef Data d
     cdef int64_t start = 0, end, row
+    d.any_class = False
     d.n, d.objects, d.ranges, d.num_frames = n, objects, ranges, num_frames
     d.frames, d.labels = <const int32_t *>frames, <const int16_t *>labels
     d.scores, d.boxes = <const double *>scores, <const double *>boxes
@@ -136,10 +150,30 @@ def weigh(
     d.hit, d.miss = <uint8_t *>hit, <double *>miss
     with nogil:
         while start < n:
-            end = start
-            while end < n and d.frames[end] == d.frames[start]:
-                end += 1
-            match(&d, start, end)
+            end = end_of_frame(&d, start)
+            match(&d, start, end, d.matched)
             for row in range(start, end):
                 weigh_detection(&d, row, d.matched[row - start])
+            start = end
+
+
+def find_objects(
+    int64_t n, uintptr_t frames, uintptr_t labels, uintptr_t scores, uintptr_t boxes,
+    uintptr_t offsets, uintptr_t object_labels, uintptr_t object_boxes, uintptr_t thresholds,
+    bint any_class, uintptr_t rows, uintptr_t taken, uintptr_t found,
+):
+    """Fill `found` (n,) int64: the object that each detection finds, -1 for none; the rest as for `weigh`."""
+    cdef Data d
+    cdef int64_t start = 0, end
+    cdef int64_t *matched = <int64_t *>found
+    d.any_class, d.n = any_class, n
+    d.frames, d.labels = <const int32_t *>frames, <const int16_t *>labels
+    d.scores, d.boxes = <const double *>scores, <const double *>boxes
+    d.offsets, d.object_labels = <const int64_t *>offsets, <const int64_t *>object_labels
+    d.object_boxes, d.thresholds = <const double *>object_boxes, <const double *>thresholds
+    d.rows, d.taken = <int64_t *>rows, <uint8_t *>taken
+    with nogil:
+        while start < n:
+            end = end_of_frame(&d, start)
+            match(&d, start, end, matched + start)
             start = end

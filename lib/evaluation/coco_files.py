@@ -14,12 +14,12 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from lib.evaluation.coco_boxes import DECIMALS, corners, xywh
 from lib.evaluation.results_file import DetectionTable, ResultsError
+from lib.files import read_json, write_text, writing
 from lib.structures import GroundTruth
 
 
@@ -36,9 +36,10 @@ class CocoTruth:
 def write_coco_truth(
     path: str | os.PathLike, truth: GroundTruth, videos: Sequence[str], files: Sequence[str], sizes: np.ndarray
 ) -> None:
-    """Write ground truth in one step.
+    """Write ground truth, whole or not at all.
 
     videos: names of the V. files: (F,) image files, as they are to be named. sizes: (F, 2) width and height.
+    Raises OutputError.
     """
     first = np.searchsorted(truth.videos, truth.videos)
     frames = range(truth.num_frames)
@@ -73,14 +74,16 @@ def write_coco_truth(
         "annotations": annotations,
         "categories": [{"id": k, "name": name} for k, name in enumerate(truth.class_names, 1)],
     }
-    _write(path, iter([json.dumps(content, allow_nan=False)]))
+    write_text(path, json.dumps(content, allow_nan=False) + "\n")
 
 
 def write_coco_results(path: str | os.PathLike, blocks: Iterable[DetectionTable]) -> None:
-    """Write results in one step, in the order in which they come."""
+    """Write results, one entry a line in the order of `blocks`, whole or not at all. Raises OutputError.
 
-    def pieces() -> Iterable[str]:
-        before = "[\n"
+    They are written as they come: the entries of a whole image set would take tens of GiB as Python objects.
+    """
+    with writing(path, text=True) as file:
+        separator = "[\n"
         for block in blocks:
             columns = (
                 (block.frames + 1).tolist(),
@@ -90,11 +93,9 @@ def write_coco_results(path: str | os.PathLike, blocks: Iterable[DetectionTable]
             )
             for image, category, bbox, score in zip(*columns, strict=True):
                 entry = {"image_id": image, "category_id": category, "bbox": bbox, "score": score}
-                yield before + json.dumps(entry, allow_nan=False)
-                before = ",\n"
-        yield "[]\n" if before == "[\n" else "\n]\n"
-
-    _write(path, pieces())
+                file.write(separator + json.dumps(entry, allow_nan=False))
+                separator = ",\n"
+        file.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
 def read_coco_truth(path: str | os.PathLike) -> CocoTruth:
@@ -123,7 +124,7 @@ def read_coco_truth(path: str | os.PathLike) -> CocoTruth:
             for item in objects
         ]
         table = np.array(rows, np.float64).reshape(-1, 7)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultsError(f"{path}: not COCO-VID ground truth ({type(error).__name__}: {error})") from error
     if len(frame_of) < len(images) or len(label_of) < len(categories):
         raise ResultsError(f"{path}: an id of an image or a category is given twice")
@@ -151,7 +152,7 @@ def read_coco_results(path: str | os.PathLike, image_ids: Sequence[int], categor
             frame, label = frame_of.get(item["image_id"]), label_of.get(item["category_id"])
             x, y, width, height = map(float, item["bbox"])
             row = (frame, label, float(item["score"]), x, y, width, height)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ResultsError(
                 f"{path}: entry {number} is not {{image_id, category_id, bbox, score}} ({reason})"
@@ -176,25 +177,8 @@ def _rounded(values: np.ndarray) -> list[list[float]]:
 
 
 def _load(path: str | os.PathLike, kind: type) -> list | dict:
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise ResultsError(f"{path}: not valid JSON ({error})") from error
+    form = "a list of detections" if kind is list else "an object with images, annotations and categories"
+    content = read_json(path, ResultsError, f"give {form}")
     if not isinstance(content, kind):
-        form = "a list of detections" if kind is list else "an object with images, annotations and categories"
         raise ResultsError(f"{path}: not {form}")
     return content
-
-
-def _write(path: str | os.PathLike, pieces: Iterable[str]) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.writelines(pieces)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -152,26 +152,30 @@ def _within(values: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     return (values >= ends[0]) & (values <= ends[1])
 
 
+def find_objects(truth: GroundTruth, detections: DetectionTable, any_class: bool = False) -> np.ndarray:
+    """(n,) int64: the object that each detection finds, -1 for none, as for AP.
+
+    By descending score every detection takes the object of its class (or of any class) with the largest IoU among those
+    that are still free and whose threshold it reaches; of equal IoUs the first. detections: by ascending frame.
+    """
+    n = len(detections)
+    found = np.empty(n, np.int64)
+    arrays = [*_detection_arrays(detections), *_object_arrays(truth)]
+    room = [np.empty(_most_in_a_frame(detections), np.int64), np.zeros(len(truth.labels), bool), found]
+    before, after = ([array.ctypes.data for array in group] for group in (arrays, room))
+    _weighing.find_objects(n, *before, any_class, *after)
+    return found
+
+
 def _weigh(truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Filter]) -> tuple[np.ndarray, np.ndarray]:
     """For each filter, of every detection: whether it is a true positive (R, n) bool; its false-positive weight (R, n).
 
     detections: by ascending frame.
     """
     n, ranges = len(detections), len(filters)
-    most = int(np.bincount(detections.frames).max()) if n else 0
+    most = _most_in_a_frame(detections)
     hit, miss = np.empty((ranges, n), bool), np.empty((ranges, n))
-    found = _arrays(
-        (detections.frames, np.int32),
-        (detections.labels, np.int16),
-        (detections.scores, float),
-        (detections.boxes, float),
-    )
-    objects = _arrays(
-        (truth.offsets, np.int64),
-        (truth.labels, np.int64),
-        (truth.boxes, float),
-        (overlap_thresholds(truth.boxes), float),
-    )
+    found, objects = _detection_arrays(detections), _object_arrays(truth)
     rules = _arrays(
         *((np.stack([getattr(f, name) for f in filters]), kind) for name, kind in _FILTER_ARRAYS),
         (np.array([f.range.area for f in filters]), float),
@@ -181,6 +185,30 @@ def _weigh(truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Fi
     f, o, r, made = addresses
     _weighing.weigh(n, *f, len(truth.labels), *o, ranges, truth.num_frames, *r, *made)
     return hit, miss
+
+
+def _most_in_a_frame(detections: DetectionTable) -> int:
+    """Number of detections of the frame that has most; they are sorted by frame."""
+    starts = np.flatnonzero(np.diff(detections.frames, prepend=-1))
+    return int(np.diff(starts, append=len(detections)).max()) if len(starts) else 0
+
+
+def _detection_arrays(detections: DetectionTable) -> list[np.ndarray]:
+    return _arrays(
+        (detections.frames, np.int32),
+        (detections.labels, np.int16),
+        (detections.scores, float),
+        (detections.boxes, float),
+    )
+
+
+def _object_arrays(truth: GroundTruth) -> list[np.ndarray]:
+    return _arrays(
+        (truth.offsets, np.int64),
+        (truth.labels, np.int64),
+        (truth.boxes, float),
+        (overlap_thresholds(truth.boxes), float),
+    )
 
 
 def _arrays(*pairs: tuple[np.ndarray, type]) -> list[np.ndarray]:

@@ -7,7 +7,6 @@ file; here they can be computed from the track ids of any data set, written in t
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import scipy.io
 
 from lib.errors import InputError
 from lib.evaluation.mean_ap import paired_iou
+from lib.files import writing
 
 if TYPE_CHECKING:
     from lib.structures import GroundTruth
@@ -148,16 +148,11 @@ def motion_from_file(path: str | os.PathLike, truth: GroundTruth, chosen: np.nda
 
 
 def write_motion(path: str | os.PathLike, values: np.ndarray, offsets: np.ndarray) -> None:
-    """Write (G,) values in the official file's form, in one step; frame f has `values[offsets[f]:offsets[f + 1]]`."""
+    """Write (G,) values in the official file's form, whole or not at all; frame f has
+    `values[offsets[f]:offsets[f + 1]]`. Raises OutputError.
+    """
     cells = np.empty((len(offsets) - 1, 1), object)
     for frame, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
         cells[frame, 0] = values[start:end, None] if end > start else np.zeros((1, 0))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            scipy.io.savemat(file, {_KEY: cells}, do_compression=True)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path) as file:
+        scipy.io.savemat(file, {_KEY: cells}, do_compression=True)

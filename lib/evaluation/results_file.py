@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ import numpy as np
 
 from lib.errors import InputError
 from lib.evaluation.compiled import load_compiled
+from lib.files import check_output, hold_file, output_errors, write_text
 
 if TYPE_CHECKING:
     from lib.structures import Detections
@@ -93,45 +95,57 @@ class ResultsWriter:
 
     run: tells runs apart whose results must not be mixed, such as a digest of weights and configuration.
     decimals: of scores and of coordinates; the originals', or `RAW_DECIMALS`.
+    Raises OutputError where the file cannot be written, FileInUseError where another run is writing it.
     """
 
     def __init__(self, path: str | os.PathLike, run: str = "", decimals: tuple[int, int] = DECIMALS) -> None:
-        self.path, self.run = Path(path), run
-        self.part = self.path.with_name(f"{self.path.name}.part")
-        self.progress = self.path.with_name(f"{self.path.name}.progress")
+        self.path, self.run = Path(os.path.realpath(path)), run
+        self.part, self.progress = _unfinished_files(self.path)
         self.done = 0  # what `checkpoint` was last given
         self._file: IO[bytes] | None = None
+        self._stack = ExitStack()
         score, place = (f"%.{number}f" for number in decimals)
         self._line = f"%d %d {score} {place} {place} {place} {place}\n"
 
     def __enter__(self) -> ResultsWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.done, size = self._interrupted()
-        self._file = open(self.part, "r+b" if size else "wb")
-        self._file.truncate(size)
-        self._file.seek(size)
+        check_output(self.path)
+        with ExitStack() as stack:
+            file = stack.enter_context(hold_file(self.part))
+            self.done, size = self._interrupted(file)
+            with output_errors(self.part):
+                file.truncate(size)
+                file.seek(size)
+            stack.push(self._finish)
+            self._file, self._stack = file, stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        self._file.close()
+        self._stack.__exit__(kind, error, trace)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Give the file its final name, unless the block ended with an error."""
         if kind is None:
-            os.replace(self.part, self.path)
-            self.progress.unlink(missing_ok=True)
+            with output_errors(self.path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                if os.name == "nt":  # which renames no open file; elsewhere nobody can take it in between
+                    self._file.close()
+                os.replace(self.part, self.path)
+                self.progress.unlink(missing_ok=True)
 
     def checkpoint(self, done: int) -> None:
         """What was added so far is complete up to `done`, any count by which the caller can go on, such as videos."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        temporary = self.progress.with_name(f"{self.progress.name}.part")
-        temporary.write_text(json.dumps({"run": self.run, "done": done, "size": self._file.tell()}), encoding="utf-8")
-        os.replace(temporary, self.progress)
+        with output_errors(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        write_text(self.progress, json.dumps({"run": self.run, "done": done, "size": self._file.tell()}))
         self.done = done
 
-    def _interrupted(self) -> tuple[int, int]:
+    def _interrupted(self, file: IO[bytes]) -> tuple[int, int]:
         """How far an interrupted writer of this run came, and the bytes it had written by then; zeros without one."""
         try:
             noted = json.loads(self.progress.read_text(encoding="utf-8"))
-            if noted["run"] == self.run and self.part.stat().st_size >= noted["size"]:
+            if noted["run"] == self.run and os.fstat(file.fileno()).st_size >= noted["size"]:
                 return int(noted["done"]), int(noted["size"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # no note, or one that cannot be used: the run begins anew
@@ -146,7 +160,13 @@ class ResultsWriter:
         frame_ids = (table.frames + 1).tolist()
         columns = [frame_ids, table.labels.tolist(), table.scores.tolist(), *table.boxes.T.tolist()]
         lines = "".join(self._line % row for row in zip(*columns, strict=True))
-        self._file.write(lines.encode("ascii"))
+        with output_errors(self.path):
+            self._file.write(lines.encode("ascii"))
+
+
+def _unfinished_files(path: Path) -> tuple[Path, Path]:
+    """Where a run that is to write `path` keeps its lines, and the note on how far it is."""
+    return path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.progress")
 
 
 @dataclass(frozen=True)
@@ -175,7 +195,7 @@ def find_results(path: str | os.PathLike) -> Path | Unfinished:
     final = path.with_suffix("") if unfinished else path
     if path.is_file() and not unfinished:
         return path
-    part, progress = final.with_name(f"{final.name}.part"), final.with_name(f"{final.name}.progress")
+    part, progress = _unfinished_files(Path(os.path.realpath(final)))
     if not part.is_file():
         if unfinished and final.is_file():  # the run ended a moment ago
             return final
@@ -261,9 +281,10 @@ def _blocks(path: str | os.PathLike) -> Iterator[tuple[np.ndarray, Sequence[int]
     path = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            rest = b""
+            rest, mark = b"", b"\xef\xbb\xbf"  # UTF-8's byte-order mark, which editors put first
             while block := file.read(min(_BLOCK, left)):
                 left -= len(block)
+                block, mark = block.removeprefix(mark), b""
                 text, newline, rest = (rest + block).rpartition(b"\n")
                 yield _parse(path, text + newline, line)
                 line += text.count(b"\n") + len(newline)

@@ -18,7 +18,16 @@ from lib.report.errors import KINDS
 from lib.report.theme import POINTS, Theme, figure
 
 HALF, FULL = 560, 1144  # pixels of the page
-_PER_CENT = FuncFormatter(lambda value, _: f"{100 * value:.0f}")
+_FEWEST_IN_A_BIN = 10  # detections whose share of correct ones says something
+_LEGEND_LETTERS = 80  # in one row above a chart of half the page
+
+
+def _tick(value: float, _: int) -> str:
+    """A share in per cent, with as many digits as tell neighbouring ticks apart."""
+    return f"{round(100 * value, 6):g}"
+
+
+_PER_CENT = FuncFormatter(_tick)
 
 
 def class_ap(runs: Sequence[Analysis], class_names: Sequence[str], order: np.ndarray, theme: Theme) -> Figure:
@@ -152,7 +161,7 @@ def class_curves(runs: Sequence[Analysis], class_names: Sequence[str], order: np
 
 
 def error_costs(runs: Sequence[Analysis], theme: Theme) -> Figure:
-    """Bars of the mean AP that each kind of error costs."""
+    """Bars of the mean AP that each type of error costs."""
     thickness = 18 if len(runs) == 1 else 13
     group = thickness * len(runs) + 14
     shown = figure(HALF, group * len(KINDS) + 90)
@@ -173,7 +182,7 @@ def error_costs(runs: Sequence[Analysis], theme: Theme) -> Figure:
     axes.set_xlim(0, 1.14 * largest)
     axes.xaxis.set_major_formatter(_PER_CENT)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=False, min_n_ticks=2))
-    axes.set_xlabel("mean AP that this kind of error costs (points)")
+    axes.set_xlabel("mean AP that this type of error costs (points)")
     axes.grid(axis="y", visible=False)
     axes.spines[["left", "bottom"]].set_visible(False)
     _run_legend(shown, runs, theme)
@@ -201,8 +210,8 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], colour: str, theme
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.tick_params(labelcolor=theme.ink, labelsize=10 * POINTS)
-    axes.set_xlabel("it is detected as")
-    axes.set_ylabel("the object is")
+    axes.set_xlabel("detected class")
+    axes.set_ylabel("true class")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     edge = len(names) - 0.5
@@ -247,7 +256,7 @@ def score_histogram(run: Analysis, index: int, theme: Theme) -> Figure:
 
 
 def reliability(runs: Sequence[Analysis], theme: Theme) -> Figure:
-    """Share of correct detections at each score; on the diagonal a score is a probability."""
+    """Share of correct detections by score; on the diagonal the scores are calibrated."""
     shown = figure(HALF, 380)
     axes = shown.add_subplot()
     axes.plot([0, 1], [0, 1], color=theme.line, linewidth=1.2, linestyle=(0, (4, 3)))
@@ -255,7 +264,7 @@ def reliability(runs: Sequence[Analysis], theme: Theme) -> Figure:
         # Pairs of bins: single ones are too few to be smooth
         true, total = (x.reshape(-1, 2).sum(axis=1) for x in (run.true_scores, run.true_scores + run.false_scores))
         centres = (SCORE_BINS[:-1:2] + SCORE_BINS[2::2]) / 2
-        known = total > 0
+        known = total >= _FEWEST_IN_A_BIN
         share = true[known] / total[known]
         axes.plot(centres[known], share, color=theme.run(i), linewidth=1.6, marker="o", markersize=3)
     _unit_axes(axes, "score", "correct (%)")
@@ -297,11 +306,12 @@ def _run_legend(shown: Figure, runs: Sequence[Analysis], theme: Theme) -> None:
 def _legend(shown: Figure, entries: Sequence[tuple[str, str]], theme: Theme) -> None:
     """Names with a patch of their colour above the figure."""
     patches = [Patch(color=colour, linewidth=0) for _, colour in entries]
+    one_row = sum(len(name) + 4 for name, _ in entries) <= _LEGEND_LETTERS
     shown.legend(
         patches,
         [name for name, _ in entries],
         loc="outside upper left",
-        ncols=3,
+        ncols=len(entries) if one_row else 3,
         fontsize=11 * POINTS,
         labelcolor=theme.ink,
         handlelength=0.9,

@@ -1,12 +1,11 @@
-"""Which class is taken for which: objects against detections at one score threshold, whatever their classes."""
+"""Confusion matrix: classes of objects against classes of the detections that match them by place alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from lib.evaluation.mean_ap import overlap_thresholds
+from lib.evaluation.mean_ap import find_objects
 from lib.evaluation.results_file import DetectionTable
-from lib.report.pairs import Pairs
 from lib.structures import GroundTruth
 
 
@@ -20,15 +19,14 @@ def confusion_matrix(truth: GroundTruth, detections: DetectionTable) -> np.ndarr
     """
     classes = len(truth.class_names)
     matrix = np.zeros((classes + 1, classes + 1), np.int64)
-    taken = np.zeros(len(truth.labels), bool)
-    thresholds = overlap_thresholds(truth.boxes)
-    for pairs in Pairs.chunks(truth, detections):
-        matched = pairs.match(truth, detections, thresholds, any_class=True)
-        met = matched >= 0
-        taken[matched[met]] = True
-        rows = np.where(met, truth.labels[matched] - 1 if len(truth.labels) else 0, classes)
-        np.add.at(matrix, (rows, detections.labels[pairs.rows] - 1), 1)
-    np.add.at(matrix[:, classes], truth.labels[~taken] - 1, 1)
+    found = find_objects(truth, detections, any_class=True)
+    met = found >= 0
+    rows = np.full(len(detections), classes)
+    rows[met] = truth.labels[found[met]] - 1
+    np.add.at(matrix, (rows, detections.labels - 1), 1)
+    missed = np.ones(len(truth.labels), bool)
+    missed[found[met]] = False
+    np.add.at(matrix[:, classes], truth.labels[missed] - 1, 1)
     return matrix
 
 

@@ -1,20 +1,22 @@
-"""What is wrong with each detection, and the AP that each kind of error costs (Hoiem et al. 2012, TIDE 2020).
+"""Types of errors, and the AP that each of them costs (Hoiem et al. 2012, TIDE 2020).
 
 A detection that finds an object by the rules of `lib.evaluation.mean_ap` is correct. Any other is an error of the first
-kind that fits, in TIDE's order. An object is "reached" by an IoU of its own threshold (0.5, less for small objects),
+type that fits, in TIDE's order. An object is "reached" by an IoU of its own threshold (0.5, less for small objects),
 and "touched" by an IoU of 0.1.
 
-| kind           | the detection                                                         | were it mended       |
-|----------------|-----------------------------------------------------------------------|----------------------|
-| localisation   | touches an object of its class, and reaches none of them              | it finds that object |
-| classification | reaches an object of another class                                    | it finds that object |
-| duplicate      | reaches an object of its class, which a surer detection has found     | it is gone           |
-| background     | has an IoU of at most 0.1 with every object of its frame              | it is gone           |
-| both           | is left: touches an object of another class, with class and box wrong | it is gone           |
-| missed         | (an object) nothing finds it, nor is it another error's object        | it need not be found |
+| type           | the detection                                                               | when it is fixed
+|
+|----------------|-----------------------------------------------------------------------------|--------------------------|
+| localisation   | touches an object of its class, and reaches none of them                    | it finds that object
+| | classification | reaches an object of another class                                          | it finds that object
+| | duplicate      | reaches an object of its class that a higher-scoring detection has found    | it is removed
+| | background     | has an IoU of at most 0.1 with every object of its frame                    | it is removed
+| | both           | any other: touches an object of another class, with class and box wrong     | it is removed
+| | missed         | (an object) no detection finds it, nor is it the object of one of the above | it is no longer
+searched |
 
-Where several errors would find the same object, the surest finds it and the others are gone; so are those whose object
-has been found already. Each kind is mended alone; costs do not add up, as one error can hide behind another.
+Where several errors would find the same object, the one with the highest score finds it and the others are removed; so
+are those whose object is found already. Each type is fixed alone; costs do not add up, as one error can hide another.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.evaluation.mean_ap import average_precision, by_class, overlap_thresholds
+from lib.evaluation.mean_ap import average_precision, by_class, find_objects, overlap_thresholds
 from lib.evaluation.results_file import DetectionTable
 from lib.report.pairs import Pairs
 from lib.structures import GroundTruth
@@ -31,12 +33,15 @@ from lib.structures import GroundTruth
 TOUCH = 0.1  # IoU below which a detection has nothing to do with an object
 CORRECT, CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND = range(6)
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
-TOTALS = ("all false positives", "all objects not found")  # mended together: what precision and recall are worth
+TOTALS = (
+    "all false positives",
+    "all objects not found",
+)  # fixed together: the cost of all lost precision, and of all lost recall
 
 
 @dataclass
 class Outcomes:
-    """What became of every detection of a table that is sorted by frame.
+    """The outcome of every detection of a table that is sorted by frame.
 
     kind: (n,) int8, `CORRECT` or an error. object: (n,) int32, the object that it finds, or that a classification or
     localisation error should have found; -1 for the others.
@@ -70,14 +75,14 @@ class Outcomes:
 
 @dataclass
 class Costs:
-    """ap: (K,) float64, NaN without objects. mended: for each of `KINDS` and `TOTALS`, the (K,) AP without them."""
+    """ap: (K,) float64, NaN without objects. fixed: for each of `KINDS` and `TOTALS`, the (K,) AP without them."""
 
     ap: np.ndarray
-    mended: dict[str, np.ndarray]
+    fixed: dict[str, np.ndarray]
 
     def of_class(self, kind: str) -> np.ndarray:
         """(K,): by how much the AP of each class would rise."""
-        return self.mended[kind] - self.ap
+        return self.fixed[kind] - self.ap
 
     def mean(self, kind: str) -> float:
         """By how much the mean AP would rise; NaN without any object."""
@@ -90,7 +95,7 @@ def find_outcomes(truth: GroundTruth, detections: DetectionTable) -> Outcomes:
     outcomes = Outcomes(np.empty(len(detections), np.int8), np.empty(len(detections), np.int32))
     thresholds = overlap_thresholds(truth.boxes)
     for pairs in Pairs.chunks(truth, detections):
-        matched = pairs.match(truth, detections, thresholds)
+        matched = find_objects(truth, detections[pairs.rows])
         same = detections.labels[pairs.rows][pairs.detection] == truth.labels[pairs.object]
         reaches = pairs.iou >= thresholds[pairs.object]
         own_iou, own = pairs.nearest(same)
@@ -121,7 +126,7 @@ def error_costs(truth: GroundTruth, detections: DetectionTable, outcomes: Outcom
     objects, found_objects, missed_objects = (
         np.bincount(truth.labels[which] - 1, minlength=classes) for which in (np.ones(total, bool), found, missed)
     )
-    renamed = _surest(detections, outcomes, np.flatnonzero(outcomes.kind == CLASSIFICATION), found)
+    renamed = _highest_scoring(detections, outcomes, np.flatnonzero(outcomes.kind == CLASSIFICATION), found)
     new_labels = truth.labels[outcomes.object[renamed]]
     costs = Costs(np.full(classes, np.nan), {kind: np.full(classes, np.nan) for kind in (*KINDS, *TOTALS)})
     for label, rows in by_class(detections, classes):
@@ -133,25 +138,25 @@ def error_costs(truth: GroundTruth, detections: DetectionTable, outcomes: Outcom
         none = np.zeros(len(rows), bool)
         costs.ap[k] = average_precision(true, false, count)
 
-        placed = np.isin(rows, _surest(detections, outcomes, rows[kind == LOCALISATION], found))
-        costs.mended["localisation"][k] = average_precision(true | placed, false & (kind != LOCALISATION), count)
+        placed = np.isin(rows, _highest_scoring(detections, outcomes, rows[kind == LOCALISATION], found))
+        costs.fixed["localisation"][k] = average_precision(true | placed, false & (kind != LOCALISATION), count)
         for name, gone in (("both", BOTH), ("duplicate", DUPLICATE), ("background", BACKGROUND)):
-            costs.mended[name][k] = average_precision(true, false & (kind != gone), count)
+            costs.fixed[name][k] = average_precision(true, false & (kind != gone), count)
 
         both_rows = np.concatenate((rows, renamed[new_labels == label]))
         order = np.lexsort((both_rows, -detections.scores[both_rows]))
         new_true = np.append(true, np.ones(len(both_rows) - len(rows), bool))
         new_false = np.append(false & (kind != CLASSIFICATION), np.zeros(len(both_rows) - len(rows), bool))
-        costs.mended["classification"][k] = average_precision(new_true[order], new_false[order], count)
+        costs.fixed["classification"][k] = average_precision(new_true[order], new_false[order], count)
 
-        costs.mended["missed"][k] = _ap_of_fewer(true, false, count - int(missed_objects[k]))
-        costs.mended[TOTALS[0]][k] = average_precision(true, none, count)
-        costs.mended[TOTALS[1]][k] = _ap_of_fewer(true, false, int(found_objects[k]))
+        costs.fixed["missed"][k] = _ap_of_fewer(true, false, count - int(missed_objects[k]))
+        costs.fixed[TOTALS[0]][k] = average_precision(true, none, count)
+        costs.fixed[TOTALS[1]][k] = _ap_of_fewer(true, false, int(found_objects[k]))
     return costs
 
 
-def _surest(detections: DetectionTable, outcomes: Outcomes, rows: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Of the errors `rows`, the surest for each object that is not `found` (G,): row numbers."""
+def _highest_scoring(detections: DetectionTable, outcomes: Outcomes, rows: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Of the errors `rows`, the highest-scoring one for each object that is not `found` (G,): row numbers."""
     rows = rows[~found[outcomes.object[rows]]]
     rows = rows[np.lexsort((rows, -detections.scores[rows]))]
     _, first = np.unique(outcomes.object[rows], return_index=True)
@@ -159,5 +164,5 @@ def _surest(detections: DetectionTable, outcomes: Outcomes, rows: np.ndarray, fo
 
 
 def _ap_of_fewer(true: np.ndarray, false: np.ndarray, objects: int) -> float:
-    """AP where only `objects` are to be found; 1 where there are none: nothing is left to be missed."""
+    """AP where only `objects` are to be found; 1 where there are none."""
     return average_precision(true, false, objects) if objects else 1.0

@@ -1,4 +1,4 @@
-"""What stands out in the figures, as a few sentences: where a reader might begin."""
+"""The main findings of a report in a few sentences."""
 
 from __future__ import annotations
 

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lib.errors import InputError
 from lib.report import sections
 from lib.report.analysis import Analysis
 from lib.report.sections import Subject
 from lib.report.style import SCRIPT, STYLE
 from lib.report.tables import text
-
-
-class ReportError(InputError):
-    """A report that cannot be written; the message names the file."""
-
 
 SECTIONS: tuple[tuple[str, str, Callable[[Subject, Sequence[Analysis]], str]], ...] = (
     ("classes", "Classes", sections.classes),

@@ -1,7 +1,4 @@
-"""Detections and objects of the same frame, pair by pair: which overlap how much, and which find which.
-
-It is the matching of `lib.evaluation.mean_ap`, for those who want to know more than whether an object was found.
-"""
+"""Detections and objects of the same frame, pair by pair: which overlap how much."""
 
 from __future__ import annotations
 
@@ -49,29 +46,6 @@ class Pairs:
         nearest[self.detection[best]] = self.object[best]
         return largest, nearest
 
-    def match(
-        self, truth: GroundTruth, detections: DetectionTable, thresholds: np.ndarray, any_class: bool = False
-    ) -> np.ndarray:
-        """(rows,) int64: the object that each detection finds, -1 for none.
-
-        By descending score every detection takes the object of its class (or of `any_class`) with the largest IoU among
-        those that are still free and whose threshold it reaches; of equal IoUs the first.
-        """
-        labels, scores = detections.labels[self.rows], detections.scores[self.rows]
-        fits = self.iou >= thresholds[self.object]
-        if not any_class:
-            fits &= labels[self.detection] == truth.labels[self.object]
-        detection, object_, iou = self.detection[fits], self.object[fits], self.iou[fits]
-        matched = np.full(len(labels), -1)
-        if not len(detection):
-            return matched
-        order = np.lexsort((object_, -iou, detection, -scores[detection]))
-        detection, object_ = detection[order], object_[order]
-        turn = np.cumsum(np.diff(detection, prepend=detection[0]) != 0)  # (pairs,) place in the order of choosing
-        chosen = _choose(turn, object_)
-        matched[detection[chosen]] = object_[chosen]
-        return matched
-
 
 def _chunks(frames: np.ndarray) -> Iterator[slice]:
     """Row ranges of about `_CHUNK` detections that cut between frames; `frames` ascends."""
@@ -85,23 +59,3 @@ def _chunks(frames: np.ndarray) -> Iterator[slice]:
                 end = int(np.searchsorted(frames, frames[start], side="right"))
         yield slice(start, end)
         start = end
-
-
-def _choose(turn: np.ndarray, object_: np.ndarray) -> np.ndarray:
-    """Which pairs come about when each in its turn takes its best free object: (m,) indices of pairs.
-
-    turn: (pairs,) ascending; within one turn the pairs are in order of preference. Instead of turn by turn, all ask at
-    once for the best object still open to them, and an object turns away all whose turn is later than the earliest
-    that asked. Every round leaves the outcome of taking turns possible, and the last has no two asking for the same;
-    so the outcome is the same (deferred acceptance, Gale and Shapley 1962), in as many rounds as a frame has objects.
-    """
-    pair = np.arange(len(turn))
-    earliest = np.full(object_.max() + 1, len(turn))
-    while True:
-        asking = np.flatnonzero(np.diff(turn[pair], prepend=-1))
-        asking = pair[asking]
-        np.minimum.at(earliest, object_[asking], turn[asking])
-        open_ = turn[pair] <= earliest[object_[pair]]
-        if open_.all():
-            return asking
-        pair = pair[open_]

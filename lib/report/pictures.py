@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib.files import writing
 from lib.report.tables import text
 
 
@@ -46,25 +47,16 @@ class Album:
         return picture
 
     def save(self, folder: str | os.PathLike) -> None:
-        """`<name>.png`, its dark form `<name>_dark.png`, photographs as `.jpg`. The folder is made."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write `<name>.png`, its dark form `<name>_dark.png`, photographs as `.jpg`; the folder is made.
+
+        Raises OutputError.
+        """
         for picture in self.pictures:
             ending = "jpg" if picture.kind == "jpeg" else picture.kind
             for suffix, data in (("", picture.light), ("_dark", picture.dark)):
                 if data:
-                    write_file(folder / f"{picture.name}{suffix}.{ending}", data)
-
-
-def write_file(path: str | os.PathLike, data: bytes) -> None:
-    """Write `data` to `path` in one step."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+                    with writing(Path(folder, f"{picture.name}{suffix}.{ending}")) as file:
+                        file.write(data)
 
 
 def figure(picture: Picture, caption: str = "", wide: bool = False) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from lib.errors import InputError
+from lib.evaluation.made_with import MadeWith
+from lib.evaluation.results_file import TIMING
+from lib.files import read_json
 
 _COMMIT = re.compile(r"\bcommit (\S+)$", re.MULTILINE)
 _SEED = re.compile(r"\bSEED: (\d+)")
@@ -22,24 +26,30 @@ class Provenance:
 
 
 def find_provenance(results: Path) -> Provenance:
-    """Read what the scripts leave: <configuration>/<test set>/timing.json beside `results`, and the newest
-    <configuration>/<training set>/train.log, whose last run counts. Files that cannot be read are as good as absent."""
-    timing = results.with_name("timing.json")
+    """Read what the scripts leave beside `results`.
+
+    That is <configuration>/<test set>/evaluation.json, which says what made these very results, and timing.json; for
+    what they do not say, the newest <configuration>/<training set>/train.log, whose last run counts. Files that cannot
+    be read are as good as absent.
+    """
+    made_with = MadeWith.of_results(results)
+    timing = results.with_name(TIMING)
     logs = sorted(results.absolute().parent.parent.glob("*/train.log"), key=lambda path: path.stat().st_mtime)
     log = _text(logs[-1]) if logs else ""
     commits, seeds = _COMMIT.findall(log), _SEED.findall(log)
+    from_scripts = logs or timing.is_file() or made_with.results
     return Provenance(
-        config=results.absolute().parent.parent.name if logs or timing.is_file() else None,
-        commit=commits[-1] if commits else None,
-        seed=int(seeds[-1]) if seeds else None,
+        config=results.absolute().parent.parent.name if from_scripts else None,
+        commit=made_with.commit or (commits[-1] if commits else None),
+        seed=made_with.seed if made_with.seed is not None else int(seeds[-1]) if seeds else None,
         ms_per_frame=_ms_per_frame(timing),
     )
 
 
 def _ms_per_frame(path: Path) -> float | None:
     try:
-        return float(json.loads(_text(path))["ms_per_frame"])
-    except (ValueError, KeyError, TypeError):
+        return float(read_json(path, InputError, "")["ms_per_frame"])
+    except (ValueError, KeyError, TypeError, OverflowError):  # an InputError is a ValueError
         return None
 
 

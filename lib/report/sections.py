@@ -58,12 +58,12 @@ class Subject:
 
 
 def summary(subject: Subject, runs: Sequence[Analysis]) -> str:
-    """A tile for each run, what stands out, and where each run comes from."""
+    """A tile for each run, the main findings, and where each run comes from."""
     tiles = "".join(_tile(run, i) for i, run in enumerate(runs))
     said = "".join(f"<li>{text(sentence)}</li>" for sentence in findings(runs, subject.class_names))
     return (
         f'<div class="tiles">{tiles}</div>'
-        f"<h3>What stands out</h3><ul class=findings>{said or '<li>No class has objects: there is no AP.</li>'}</ul>"
+        f"<h3>Main findings</h3><ul class=findings>{said or '<li>No class has objects: there is no AP.</li>'}</ul>"
         f"{_runs_table(runs)}"
     )
 
@@ -82,27 +82,29 @@ def _tile(run: Analysis, index: int) -> str:
 
 
 def _runs_table(runs: Sequence[Analysis]) -> str:
-    headings = ["run", "configuration", "commit", "seed", "detections", "frames with some", "done, %"]
-    headings += ["threshold*", "precision, %", "recall, %", "F1, %", "results"]
+    partial = any(run.done < 1 for run in runs)
+    headings = ["run", "configuration", "commit", "seed", "detections", "frames with any"]
+    headings += [*(["done, %"] if partial else []), "threshold*", "precision, %", "recall, %", "F1, %"]
     rows = []
     for i, run in enumerate(runs):
         known, point = run.provenance, run.point
         rows.append(
             [
                 _named(run, i),
-                words(known.config),
+                words(known.config, "wrap"),
                 words(known.commit),
                 words(known.seed),
                 number(run.detections),
                 number(run.frames_found),
-                per_cent(run.done),
+                *([per_cent(run.done)] if partial else []),
                 number(point.score, ".2f"),
                 *map(per_cent, (point.precision, point.recall, point.f1)),
-                words(run.file, "wrap"),
             ]
         )
+    files = "".join(f"<dt>{text(run.name)}</dt><dd><code>{text(run.file)}</code></dd>" for run in runs)
     return (
         f'<div class="fill">{table(headings, rows)}</div>'
+        f"<details><summary>Results files</summary><dl class=terms>{files}</dl></details>"
         "<p class=note>* The score threshold with the best F1, all classes together. Counts, the confusion matrix and "
         "the clips are of detections that reach it; AP needs no threshold.</p>"
     )
@@ -163,7 +165,7 @@ def _class_table(subject: Subject, runs: Sequence[Analysis]) -> str:
 
 
 def _details(subject: Subject, runs: Sequence[Analysis]) -> str:
-    """A folded table for each run: AP of each class by motion and size, and what each kind of error costs it."""
+    """A folded table for each run: AP of each class by motion and size, and the cost of each type of error."""
     parts = []
     for run in runs:
         results = [*run.motion, *run.sizes]
@@ -183,9 +185,9 @@ def _details(subject: Subject, runs: Sequence[Analysis]) -> str:
             *(per_cent(run.costs.mean(kind)) for kind in KINDS),
         ]
         parts.append(
-            f"<details><summary>{text(run.name)}: every class by motion, size and kind of error</summary>"
+            f"<details><summary>{text(run.name)}: every class by motion, size and type of error</summary>"
             f"{table(headings, rows, last)}<p class=note>AP in per cent; the last six columns are what AP would gain "
-            "without this kind of error.</p></details>"
+            "without this type of error.</p></details>"
         )
     return "".join(parts)
 
@@ -229,17 +231,17 @@ def curves(subject: Subject, runs: Sequence[Analysis]) -> str:
             ),
             figure(
                 trust,
-                "Of the detections with about this score, how many are correct. On the dashed line a score "
-                "is a probability; above it scores are too modest, below it too bold.",
+                "Share of correct detections by score. On the dashed line scores are calibrated; above it they are too "
+                "low, below it too high. Bins of fewer than 10 detections are left out.",
             ),
         ]
     ) + figure(each, "The same for each class, best first. A curve ends at the recall that its run reaches.", wide=True)
 
 
 def errors(subject: Subject, runs: Sequence[Analysis]) -> str:
-    """What each kind of error costs and how often it happens."""
-    costs = subject.chart("error_costs", "Mean AP that each kind of error costs", lambda t: charts.error_costs(runs, t))
-    headings = ["kind of error", *(f"{run.name}: {what}" for run in runs for what in ("AP cost", "number"))]
+    """The cost and the number of each type of error."""
+    costs = subject.chart("error_costs", "Mean AP that each type of error costs", lambda t: charts.error_costs(runs, t))
+    headings = ["type of error", *(f"{run.name}: {what}" for run in runs for what in ("AP cost", "number"))]
     rows = []
     for place, kind in enumerate((*KINDS, *TOTALS)):
         cells = [words(kind)]
@@ -249,9 +251,9 @@ def errors(subject: Subject, runs: Sequence[Analysis]) -> str:
         rows.append(cells)
     counted = (
         f'<div class="fill">{table(headings, rows)}</div><p class=note>AP cost: points by which mean AP would rise if '
-        "errors of this kind alone were mended; they do not add up. Number: at the score threshold of the best F1.</p>"
+        "errors of this type alone were fixed; costs do not add up. Number: at the score threshold of the best F1.</p>"
     )
-    note = "Each kind of error mended alone, at all scores: the longest bar is where work pays most."
+    note = "AP gained by fixing each type of error alone, at all scores; the longest bar has the most to gain."
     return pair([figure(costs, note), _error_terms()]) + counted
 
 
@@ -259,20 +261,20 @@ _ERROR_TERMS = (
     (
         "correct",
         "takes a free object of its class and reaches its threshold: an IoU of 0.5, for an object of w by h "
-        "pixels at most w h / ((w + 10) (h + 10)). Surer detections choose first.",
+        "pixels at most w h / ((w + 10) (h + 10)). Higher-scoring detections match first.",
     ),
     (
         "localisation",
-        "has an IoU of 0.1 or more with an object of its class, and reaches none of them. Mended: it finds it.",
+        "has an IoU of 0.1 or more with an object of its class, and reaches none of them. Fixed: it finds that object.",
     ),
-    ("classification", "reaches an object of another class. Mended: it gets that class and finds the object."),
-    ("duplicate", "reaches an object of its class that a surer detection has found. Mended: it is gone."),
-    ("background", "has an IoU of at most 0.1 with every object. Mended: it is gone."),
-    ("both", "all others: near an object of another class, with a wrong class and a wrong box. Mended: it is gone."),
+    ("classification", "reaches an object of another class. Fixed: it gets that class and finds the object."),
+    ("duplicate", "reaches an object of its class that a higher-scoring detection has found. Fixed: it is removed."),
+    ("background", "has an IoU of at most 0.1 with every object. Fixed: it is removed."),
+    ("both", "any other: near an object of another class, with wrong class and wrong box. Fixed: it is removed."),
     (
         "missed",
-        "an object that nothing finds and that is not the object of a localisation or classification error. "
-        "Mended: it need not be found. A class that has nothing left to find counts as an AP of 100.",
+        "an object that no detection finds and that is not the object of a localisation or classification error. "
+        "Fixed: it no longer counts. A class without any object left has an AP of 100.",
     ),
 )
 
@@ -280,8 +282,8 @@ _ERROR_TERMS = (
 def _error_terms() -> str:
     terms = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in _ERROR_TERMS)
     return (
-        f"<dl class=terms>{terms}</dl><p class=note>The first that fits, in TIDE's order (Bolya et al., 2020). "
-        "Where several errors would find the same object, the surest does and the others are gone.</p>"
+        f"<dl class=terms>{terms}</dl><p class=note>The first type that fits, in TIDE's order (Bolya et al., 2020). "
+        "Where several errors would find the same object, the highest-scoring one does and the others are removed.</p>"
     )
 
 
@@ -300,9 +302,9 @@ def confusion(subject: Subject, runs: Sequence[Analysis]) -> str:
             f"<h3>{text(run.name)}</h3>" + (left + right if len(names) > _FEW_CLASSES else pair([left, right]))
         )
     note = (
-        "<p class=note>Rows: what an object is; columns: as what it was detected, in per cent of the row's objects. "
-        "Matched by place alone, surest first, at the score threshold of the best F1. The last column: objects that no "
-        "detection meets; the last row: detections that meet no object, in per cent of all such.</p>"
+        "<p class=note>Rows: true class; columns: detected class, in per cent of the row's objects. Matched by place "
+        "alone, highest scores first, at the score threshold of the best F1. The last column: objects without a "
+        "detection; the last row: detections without an object, in per cent of all such.</p>"
     )
     return note + "".join(parts)
 
@@ -310,7 +312,7 @@ def confusion(subject: Subject, runs: Sequence[Analysis]) -> str:
 def _top_confusions(run: Analysis, names: Sequence[str]) -> str:
     found = top_confusions(run.confusion, 10)
     if not found:
-        return "<p class=note>No class is taken for another.</p>"
+        return "<p class=note>No class is confused with another.</p>"
     rows = [
         [words(names[row].replace("_", " ")), words(names[column].replace("_", " ")), number(count), per_cent(share)]
         for row, column, count, share in found
@@ -330,8 +332,8 @@ def scores(subject: Subject, runs: Sequence[Analysis]) -> str:
         )
         parts.append(figure(picture))
     note = (
-        "<p class=note>How many detections have which score, on a logarithmic scale: those that find an object in "
-        "colour, the others grey. The less the two overlap, the better a threshold parts them.</p>"
+        "<p class=note>Number of detections by score, on a logarithmic scale: correct ones in colour, false ones grey. "
+        "The less the two overlap, the better a threshold separates them.</p>"
     )
     return note + pair(parts)
 

@@ -73,7 +73,7 @@ th[aria-sort] button { color: var(--ink); font-weight: 600; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
 .n { text-align: right; }
-td.wrap { white-space: normal; overflow-wrap: anywhere; min-width: 220px; }
+td.wrap { white-space: normal; overflow-wrap: anywhere; min-width: 150px; }
 tfoot td { font-weight: 600; border-bottom: 0; }
 .up { color: var(--good); }
 .down { color: var(--bad); }

@@ -1,10 +1,11 @@
-"""A whole synthetic data set: made in parallel, put in place in one step, never over something else."""
+"""A whole synthetic data set: made in parallel, put in place when it is complete, never over something else."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,17 +14,14 @@ from pathlib import Path
 
 import cv2
 
-from lib.errors import InputError
+from lib.files import OutputError, output_errors, read_json, write_json
 from lib.synthetic.casting import Settings
 from lib.synthetic.catalogue import class_names
 from lib.synthetic.writer import Tally, write_item, write_lists
 
 VERSION = 1  # raise it with every change that changes a picture or a box
 RECORD = "synthetic.json"  # in the data set's folder: what it was made from
-
-
-class OutputError(InputError):
-    """The place for the data set holds something else; the message names it and says what to do."""
+_PARTS = ("Data", "Annotations", "ImageSets", "Flow", "classes.txt", RECORD)
 
 
 @dataclass(frozen=True)
@@ -61,25 +59,28 @@ def make_dataset(
     """Make the data set of `plan` in `out`; return what is in it and whether it had to be made.
 
     A data set of the same plan is left as it is. Anything else in `out` raises OutputError, unless it is a synthetic
-    data set and `overwrite` is set. All is written to `<out>.part` first and takes its place only when complete.
+    data set and `overwrite` is set. All is written to a new folder beside `out`, which takes its name when complete; no
+    other folder is removed than that one and the data set that it replaces.
     progress: wraps an iterable of finished items, given their number.
     """
-    out = Path(out)
+    out = Path(os.path.realpath(out))
     known = _recorded(out)
     if known is not None and known["parameters"] == plan.parameters() and not overwrite:
         return _tally(known["contents"]), False
     _refuse_other_contents(out, known, overwrite)
-    part = out.with_name(out.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    tally = Tally()
-    finished = _written(part, plan, workers)
-    for made in progress(finished, len(plan.items())) if progress else finished:
-        tally.add(made)
-    write_lists(part, plan.settings, plan.train_videos, plan.val_videos, plan.stills)
-    record = {"parameters": plan.parameters(), "contents": _contents(tally)}
-    (part / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    _put_in_place(part, out)
+    part = _unused_name(out, "part")
+    try:
+        with output_errors(out):
+            part.mkdir(parents=True)
+            tally = Tally()
+            finished = _written(part, plan, workers)
+            for made in progress(finished, len(plan.items())) if progress else finished:
+                tally.add(made)
+            write_lists(part, plan.settings, plan.train_videos, plan.val_videos, plan.stills)
+            write_json(part / RECORD, {"contents": _contents(tally), "parameters": plan.parameters()})
+            _put_in_place(part, out, overwrite)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return tally, True
 
 
@@ -88,7 +89,7 @@ def recorded_plan(folder: Path) -> Plan:
     record = Path(folder) / RECORD
     known = _recorded(Path(folder))
     if known is None:
-        raise OutputError(f"{record}: cannot be read; make the data set with tools/make_synthetic_vid.py")
+        raise OutputError(f"{record}: there is no such file; make the data set with tools/make_synthetic_vid.py")
     try:
         values = {key: value for key, value in known["parameters"].items() if key != "version"}
         settings = values["settings"] | {"motion_mix": tuple(values["settings"]["motion_mix"])}
@@ -139,36 +140,50 @@ def _written(root: Path, plan: Plan, workers: int) -> Iterator[Tally]:
 
 def _recorded(out: Path) -> dict | None:
     """The record of the synthetic data set in `out`; None where there is none."""
-    try:
-        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not (out / RECORD).exists():
         return None
-    except ValueError as error:
-        raise OutputError(f"{out / RECORD}: not readable as JSON ({error}); remove {out} and try again") from error
+    record = read_json(out / RECORD, OutputError, f"remove {out} and try again")
     if not isinstance(record, dict) or not {"parameters", "contents"} <= set(record):
         raise OutputError(f"{out / RECORD}: not a record of a synthetic data set; choose another folder")
     return record
 
 
 def _refuse_other_contents(out: Path, known: dict | None, overwrite: bool) -> None:
-    if not out.exists() or (known is not None and overwrite):
+    """Raise OutputError where `out` is neither new, nor empty, nor a synthetic data set that may be replaced."""
+    if not out.exists():
         return
-    if known is not None:
+    if known is None:
+        if not out.is_dir() or any(out.iterdir()):
+            raise OutputError(
+                f"{out} exists and is not a synthetic data set (no {RECORD} in it): choose another folder"
+            )
+    elif not overwrite:
         raise OutputError(
             f"{out} holds a synthetic data set made with other parameters: choose another folder, or --overwrite"
         )
-    if not out.is_dir() or any(out.iterdir()):
-        raise OutputError(f"{out} exists and is not a synthetic data set (no {RECORD} in it): choose another folder")
+    elif strangers := sorted(path.name for path in out.iterdir() if path.name not in _PARTS):
+        raise OutputError(f"{out} holds '{strangers[0]}' beside a synthetic data set: move it elsewhere first")
 
 
-def _put_in_place(part: Path, out: Path) -> None:
-    """Rename `part` to `out`; what was there before goes only once the new is complete."""
-    old = out.with_name(out.name + ".old")
+def _put_in_place(part: Path, out: Path, overwrite: bool) -> None:
+    """Rename `part` to `out`; the data set that was there is removed once the new one is in its place."""
+    if not out.exists():
+        os.replace(part, out)
+        return
+    _refuse_other_contents(out, _recorded(out), overwrite)  # anything may have come there since the beginning
+    old = _unused_name(out, "old")
+    os.replace(out, old)
+    try:
+        os.replace(part, out)
+    except OSError:
+        os.replace(old, out)
+        raise
     shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(part, out)
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _unused_name(out: Path, purpose: str) -> Path:
+    """A new name beside `out`."""
+    return out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.{purpose}")
 
 
 def _contents(tally: Tally) -> dict:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 
 import cv2
 import numpy as np
 
 from lib.errors import InputError
+from lib.files import OutputError, replacing, writing
 from lib.visualize.draw import draw_caption
 
 # VP9 is the one codec of OpenCV's wheel that browsers play: it has no H.264 encoder, and MPEG-4 part 2 they refuse.
@@ -32,7 +35,7 @@ class VideoWriter:
     another size are shrunk or enlarged to fit inside it, on grey. An error inside the block leaves no file behind.
 
     Raises VideoError for another ending, a bad frame rate, a video that cannot be opened, no frame at all, or a written
-    file from which not every frame can be read back.
+    file from which not every frame can be read back; OutputError for a path that cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike, fps: float) -> None:
@@ -43,25 +46,29 @@ class VideoWriter:
         if not 0 < fps <= 1000:
             raise VideoError(f"{self.path}: a video cannot have {fps} frames a second; give a number above 0")
         self.fps = float(fps)
-        # The container follows from the ending, so the temporary name keeps it.
-        self._temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix.lower()}")
+        self._stack = ExitStack()
+        self._temporary = self.path
         self._writer: cv2.VideoWriter | None = None
         self._size_hw = (0, 0)
 
     def __enter__(self) -> VideoWriter:
+        with ExitStack() as stack:
+            self._temporary = stack.enter_context(replacing(self.path))
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._writer is not None:
             self._writer.release()
             self._writer = None
-        try:
-            if error_type is None:
-                self._check()
-                os.replace(self._temporary, self.path)
-        finally:
-            if self._temporary.exists():
-                self._temporary.unlink()
+        if kind is None:
+            self._check()
 
     def write(self, image: np.ndarray) -> None:
         """Append one (H, W, 3) uint8 BGR image."""
@@ -73,11 +80,6 @@ class VideoWriter:
     def _open(self, image: np.ndarray) -> None:
         rows, columns = (max(2, side - side % 2) for side in image.shape[:2])
         self._size_hw = (rows, columns)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary.touch()
-        except OSError as error:
-            raise VideoError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         code = cv2.VideoWriter_fourcc(*_FOURCC[self.path.suffix.lower()])
         writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.fps, (columns, rows))
         if not writer.isOpened():
@@ -179,15 +181,18 @@ def fit(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """`image` as a file at `path`, complete or not at all; the ending (.png, .jpg) says the format."""
-    path = Path(path)
+    """Write `image` to `path`, whole or not at all; the ending (.png, .jpg) says the format. Raises OutputError."""
+    path = check_image_name(path)
     done, data = cv2.imencode(path.suffix, image)
     if not done:
-        raise ValueError(f"{path}: OpenCV cannot encode this image as '{path.suffix}'")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data.tobytes())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise ValueError(f"{path}: OpenCV cannot encode an image of shape {image.shape}")
+    with writing(path) as file:
+        file.write(data.tobytes())
+
+
+def check_image_name(path: str | os.PathLike) -> Path:
+    """`path`, after a check that its ending is that of a format that can be written. Raises OutputError."""
+    path = Path(path)
+    if not path.suffix or not cv2.haveImageWriter(f"image{path.suffix}"):
+        raise OutputError(f"{path}: OpenCV writes no images that end in '{path.suffix}'; give a name ending in .png")
+    return path

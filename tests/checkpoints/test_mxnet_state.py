@@ -260,8 +260,8 @@ def test_backbone_and_flow_files_as_training_begins_from_them(tmp_path, caplog):
     torch.manual_seed(0)
     resnet, other = ResNet(18, 4), ResNet(18, 4)
     file = small_file(resnet)
-    file.names += ["arg:fc1_weight", "arg:fc1_bias"]
-    file.arrays += [np.ones((10, 8), np.float32), np.ones(10, np.float32)]
+    file.names += ["arg:fc1_weight", "arg:fc1_bias", "arg:made_up"]
+    file.arrays += [np.ones((10, 8), np.float32), np.ones(10, np.float32), np.ones(1, np.float32)]
     write_params(tmp_path / "resnet-0000.params", file)
     path = checkpoint_file(str(tmp_path / "resnet"), 0)
     assert path.name == "resnet-0000.params"
@@ -269,6 +269,8 @@ def test_backbone_and_flow_files_as_training_begins_from_them(tmp_path, caplog):
         load_backbone(other, path)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in resnet.state_dict().items())
     assert "arg:fc1_weight left out" in caplog.text
+    (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert warning.getMessage().endswith("no use for, left out: arg:made_up")
     save_tensors(resnet.state_dict(), tmp_path / "resnet-0000.pth")
     assert checkpoint_file(str(tmp_path / "resnet"), 0).name == "resnet-0000.pth"  # our own, where both are there
 

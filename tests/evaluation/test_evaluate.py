@@ -1,13 +1,9 @@
-"""The figures of a run as a configuration asks for them, as JSON and as a table."""
-
-import json
-import logging
+"""The figures of a results file, as JSON and as a table, with the motion that is known and wanted."""
 
 import numpy as np
 import pytest
 
-from lib.config import load_config
-from lib.evaluation.evaluate import evaluate, evaluate_results, write_json
+from lib.evaluation.evaluate import KnownMotion, evaluate, find_motion
 from lib.evaluation.motion import MotionError, write_motion
 from tests.evaluation.plain_rules import make_truth
 
@@ -28,10 +24,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_run_is_evaluated_as_its_configuration_says(truth, folder, caplog):
-    caplog.set_level(logging.INFO)
-    figures = evaluate_results(truth, folder, load_config(None))
-    assert figures == json.loads((folder / "evaluation.json").read_text())
+def test_all_objects_and_each_motion_have_an_ap(truth, folder):
+    evaluation = evaluate(truth, [folder / "detections.txt"])
+    figures = evaluation.to_json()
     assert figures["ap"] == [0.5, 1.0, None]
     assert figures["mean_ap"] == 0.75
     assert [(entry["name"], entry["range"]) for entry in figures["motion"]] == [
@@ -42,32 +37,40 @@ def test_a_run_is_evaluated_as_its_configuration_says(truth, folder, caplog):
     ]
     assert [entry["ap"] for entry in figures["motion"][1:]] == [[None, 1, None], [None] * 3, [0.5, None, None]]
     assert (figures["frames"], figures["frames_with_detections"], figures["detections"]) == (3, 2, 3)
-    assert "class2" in caplog.text
-    assert "60.0% fast, 0.0% medium, 40.0% slow" in caplog.text  # the third frame has no object: one more fast
+    assert figures["motion_iou"] == "from track ids"
+    table = evaluation.table()
+    assert "class2" in table
+    assert "60.0% fast, 0.0% medium, 40.0% slow" in table  # the third frame has no object: one more fast
 
 
 def test_a_motion_file_takes_the_place_of_the_track_ids(truth, folder):
     write_motion(folder / "motion.mat", np.array([0.8, 0.95, 0.8, 0.95]), truth.offsets)
-    cfg = load_config(None, [f"dataset.motion_iou_path={folder / 'motion.mat'}"])
-    figures = evaluate_results(truth, folder, cfg)
+    motion = find_motion(truth, folder / "motion.mat")
+    figures = evaluate(truth, [folder / "detections.txt"], motion).to_json()
     assert [entry["mean_ap"] for entry in figures["motion"]] == [0.75, None, 0.5, 1.0]
     assert "motion.mat" in figures["motion_iou"]
 
 
-def test_a_wrong_motion_file_is_refused_before_the_results_are_read(truth, tmp_path):
+def test_a_wrong_motion_file_is_refused(truth, tmp_path):
     with pytest.raises(MotionError, match="none.mat"):
-        evaluate(truth, [tmp_path / "missing.txt"], tmp_path / "none.mat")
+        find_motion(truth, tmp_path / "none.mat")
 
 
-def test_without_detail_there_is_only_the_ap_of_all_objects(truth, folder):
-    figures = evaluate_results(truth, folder, load_config(None, ["dataset.enable_detailed_eval=false"]))
+def test_motion_that_is_not_wanted_leaves_the_ap_of_all_objects(truth, folder):
+    figures = evaluate(truth, [folder / "detections.txt"], KnownMotion.not_wanted()).to_json()
     assert [entry["name"] for entry in figures["motion"]] == ["all"]
     assert figures["mean_ap"] == 0.75
 
 
-def test_a_failed_write_leaves_the_earlier_file_alone(tmp_path):
-    write_json(tmp_path / "a.json", {"mean_ap": 0.5})
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "a.json", {"mean_ap": float("nan")})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"mean_ap": 0.5}
-    assert len(list(tmp_path.iterdir())) == 1
+def test_motion_that_is_wanted_and_not_known_leaves_columns_without_figures(truth, folder):
+    figures = evaluate(truth, [folder / "detections.txt"], KnownMotion(None, "unknown")).to_json()
+    assert [(entry["name"], entry["mean_ap"]) for entry in figures["motion"]] == [
+        ("all", 0.75), ("fast", None), ("medium", None), ("slow", None),
+    ]  # fmt: skip
+
+
+def test_a_part_of_the_frames_is_evaluated_by_itself(truth, folder):
+    chosen = np.array([True, True, False])
+    figures = evaluate(truth, [folder / "detections.txt"], chosen=chosen).to_json()
+    assert figures["part"] == {"videos": 1, "of_videos": 2, "frames": 2, "of_frames": 3}
+    assert (figures["frames"], figures["mean_ap"]) == (2, 0.75)

@@ -1,14 +1,21 @@
 """The results file: what the writer writes, what the reader accepts, and how it names what it does not."""
 
 import contextlib
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from lib import files
 from lib.evaluation import results_file as module
-from lib.evaluation.results_file import DetectionTable, ResultsError, ResultsWriter, read_results
+from lib.evaluation.results_file import DetectionTable, ResultsError, ResultsWriter, find_results, read_results
+from lib.files import FileInUseError, OutputError, hold_file
 from lib.structures import Detections
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def found(*rows):
@@ -74,6 +81,115 @@ def test_anything_else_begins_anew(tmp_path, damage):
         assert writer.done == 0
         writer.add(9, found((1, 0.75, 0, 0, 1, 1)))
     assert path.read_text() == "9 1 0.7500 0.00 0.00 1.00 1.00\n"
+
+
+LINE = "1 1 0.2500 0.00 0.00 1.00 1.00\n"
+SECOND_WRITER = """
+import sys
+from lib.command_line import run_script
+from lib.evaluation.results_file import ResultsWriter
+def main():
+    with ResultsWriter(sys.argv[1]):
+        pass
+run_script(main)
+"""
+
+
+def in_another_process(script, *arguments):
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path):
+    path = tmp_path / "detections.txt"
+    with ResultsWriter(path) as writer:
+        writer.add(1, found((1, 0.25, 0, 0, 1, 1)))
+        with pytest.raises(FileInUseError, match=r"detections.txt.part: this process is writing"), ResultsWriter(path):
+            pass
+        other = in_another_process(SECOND_WRITER, path)
+        assert other.returncode == 2
+        assert other.stderr.startswith(f"error: {path}.part: another run is writing this file")
+        writer.add(1, found((1, 0.25, 0, 0, 1, 1)))
+    assert path.read_text() == 2 * LINE
+    assert in_another_process(SECOND_WRITER, path).returncode == 0
+    assert path.read_text() == ""
+
+
+def test_a_file_that_its_writer_finishes_at_that_moment_is_not_taken(tmp_path, monkeypatch):
+    """Between the opening and the lock the other run may end: its results must not be cut off."""
+    part, lock, calls = tmp_path / "a.part", files._lock, []
+    part.write_text(LINE)
+
+    def other_run_ends(file):
+        if not calls:
+            part.rename(tmp_path / "a")
+        calls.append(file)
+        return lock(file)
+
+    monkeypatch.setattr(files, "_lock", other_run_ends)
+    with hold_file(part) as file:
+        file.truncate(0)
+        file.write(b"new")
+    assert len(calls) == 2
+    assert (tmp_path / "a").read_text() == LINE
+    assert part.read_text() == "new"
+
+
+def test_a_full_disk_is_one_line_and_what_was_finished_stays(tmp_path):
+    """A limit on the size of files stands in for a full disk: both fail in the same system calls."""
+    script = """
+import resource, sys
+import numpy as np
+from lib.command_line import run_script
+from lib.evaluation.results_file import DetectionTable, ResultsWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+def main():
+    table = DetectionTable(np.zeros(100, int), np.ones(100, int), np.full(100, 0.25), np.tile([0.0, 0, 1, 1], (100, 1)))
+    with ResultsWriter(sys.argv[1], "a") as writer:
+        for done in range(1, 100):
+            writer.add_table(table)
+            writer.checkpoint(done)
+run_script(main)
+"""
+    ended = in_another_process(script, tmp_path / "detections.txt")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {tmp_path / 'detections.txt'}: cannot be written (File too large)")
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "detections.txt").exists()
+    unfinished = find_results(tmp_path / "detections.txt")
+    assert unfinished.done == 100_000 // (100 * len(LINE))
+    assert len(read_results(unfinished, 1, 1)) == 100 * unfinished.done
+
+
+def test_what_is_no_file_is_refused_before_the_work_begins(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for path, reason in ((tmp_path / "folder", "is a folder"), (Path("/dev/null"), "is a device")):
+        with pytest.raises(OutputError, match=reason), ResultsWriter(path):
+            pytest.fail("the block begins")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "there" / "detections.txt")
+    with ResultsWriter(tmp_path / "link.txt") as writer:
+        writer.add(1, found((1, 0.25, 0, 0, 1, 1)))
+        writer.checkpoint(1)
+        assert find_results(tmp_path / "link.txt").done == 1
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "there" / "detections.txt").read_text() == LINE
+
+
+@pytest.mark.parametrize("block", [16, 1 << 20])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(module, "_BLOCK", block)
+    path = tmp_path / "detections.txt"
+    path.write_text("\ufeff" + 3 * LINE, encoding="utf-8")
+    table = read_results(path, 1, 1)
+    np.testing.assert_array_equal(table.scores, [0.25] * 3)
+    path.write_text(LINE + "\ufeff" + LINE, encoding="utf-8")
+    with pytest.raises(ResultsError, match="detections.txt:2: not a number"):
+        read_results(path, 1, 1)
 
 
 @pytest.mark.parametrize("block", [16, 64, 1000, 1 << 20])

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from lib.evaluation import seq_nms as module
-from lib.evaluation.results_file import DetectionTable, ResultsWriter
+from lib.evaluation.results_file import DetectionTable
 from lib.evaluation.seq_nms import (
     SeqNMS,
-    SeqNMSWriter,
     seq_nms,
+    seq_nms_answers,
     seq_nms_table,
     seq_nms_video,
     seq_nms_videos,
     split_videos,
 )
 from lib.evaluation.seq_nms_reference import seq_nms_reference
-from lib.structures import Detections
+from lib.structures import Detections, Frame
 
 
 def table(rows):
@@ -289,25 +289,43 @@ def test_rules_that_make_no_sense_are_refused(wrong):
         SeqNMS(**wrong)
 
 
-def test_a_results_file_written_video_by_video_is_that_of_the_whole_table(tmp_path):
-    rng = np.random.RandomState(0)
-    videos = np.repeat([0, 1], [5, 4])
-    tables = []
-    with ResultsWriter(tmp_path / "detections.txt") as results:
-        writer = SeqNMSWriter(results)
-        for frame_id, video in enumerate(videos, 1):
+def random_answers(rng, lengths):
+    """(frame, detections) of videos of these lengths, as an inference loop yields them."""
+    for length in lengths:
+        for index in range(length):
             corner = torch.from_numpy(rng.uniform(0, 40, (12, 2))).float()
             found = Detections(
                 torch.cat((corner, corner + 30), dim=1),
                 torch.from_numpy(rng.uniform(0, 1, 12)).float(),
-                torch.from_numpy(rng.randint(1, 3, 12)),
+                torch.from_numpy(rng.integers(1, 3, 12)),
             )
-            writer.add(frame_id, found)
-            tables.append(DetectionTable.of_frame(frame_id, found))
-            if frame_id == len(videos) or videos[frame_id] != video:
-                writer.end_video()
-    with ResultsWriter(tmp_path / "expected.txt") as results:
-        results.add_table(seq_nms_table(DetectionTable.cat(tables), videos))
-    written = (tmp_path / "detections.txt").read_text()
-    assert written == (tmp_path / "expected.txt").read_text()
-    assert 0 < len(written.splitlines()) < 12 * len(videos)
+            yield Frame(torch.zeros(3, 4, 4), 1.0, index=index, first=index == 0), found
+
+
+def test_answers_of_an_inference_loop_are_rescored_as_the_whole_table_is():
+    lengths = [5, 1, 4]
+    answers = list(random_answers(np.random.default_rng(0), lengths))
+    tables = [DetectionTable.of_frame(frame_id, found) for frame_id, (_, found) in enumerate(answers, 1)]
+    wanted = seq_nms_table(DetectionTable.cat(tables), np.repeat(np.arange(3), lengths))
+    rescored = list(seq_nms_answers(answers))
+    assert all(frame is before for (frame, _), (before, _) in zip(rescored, answers, strict=True))
+    found = DetectionTable.cat(
+        [DetectionTable.of_frame(i, detections) for i, (_, detections) in enumerate(rescored, 1)]
+    )
+    np.testing.assert_array_equal(rows_of(found), rows_of(wanted))
+    assert 0 < len(found) < 12 * sum(lengths)
+
+
+def test_answers_come_as_soon_as_their_video_is_over():
+    given, lengths = [], [3, 2, 2]
+
+    def watched():
+        for answer in random_answers(np.random.default_rng(1), lengths):
+            given.append(answer)
+            yield answer
+
+    rescored = seq_nms_answers(watched())
+    assert [next(rescored)[0].index for _ in range(3)] == [0, 1, 2]
+    assert len(given) == 4  # the first frame of the second video shows that the first is over
+    assert len(list(rescored)) == 4
+    assert list(seq_nms_answers([])) == []

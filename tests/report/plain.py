@@ -69,12 +69,12 @@ def outcomes(truth, table):
     return result
 
 
-def mended_ap(truth, table, kind, label):
-    """AP of class `label` with the errors of `kind` (a number, "missed", "false positives", "not found") mended."""
+def fixed_ap(truth, table, kind, label):
+    """AP of class `label` with the errors of `kind` (a number, "missed", "false positives", "not found") fixed."""
     result = outcomes(truth, table)
     found = {i for k, i in result if k == CORRECT}
     meant = {i for k, i in result if k in (CORRECT, CLASSIFICATION, LOCALISATION)}
-    entries, mended = [], set()  # (score, row, label, true)
+    entries, fixed = [], set()  # (score, row, label, true)
     for row in sorted(range(len(table)), key=lambda r: (-table.scores[r], r)):
         own, (outcome, i) = int(table.labels[row]), result[row]
         if outcome == CORRECT:
@@ -83,8 +83,8 @@ def mended_ap(truth, table, kind, label):
             continue
         elif outcome != kind:
             entries.append((own, False))
-        elif kind in (CLASSIFICATION, LOCALISATION) and i not in found | mended:
-            mended.add(i)
+        elif kind in (CLASSIFICATION, LOCALISATION) and i not in found | fixed:
+            fixed.add(i)
             entries.append((int(truth.labels[i]), True))
     objects = [i for i in range(len(truth.labels)) if truth.labels[i] == label]
     if kind == "missed":
@@ -95,7 +95,7 @@ def mended_ap(truth, table, kind, label):
 
 
 def curve(hits, objects):
-    """[(recall, precision)] after each detection, the surest first."""
+    """[(recall, precision)] after each detection, highest scores first."""
     points, true = [], 0
     for n, hit in enumerate(hits, 1):
         true += hit

@@ -63,17 +63,17 @@ def test_costs_of_one_error_each():
     np.testing.assert_array_equal(costs.of_class("missed"), [0, 1, np.nan])
 
 
-def test_the_surest_error_finds_the_object_and_the_others_go():
+def test_the_highest_scoring_error_finds_the_object_and_the_others_go():
     truth = make_truth([(0, 1, *A, 0)], [1], 1)
     short, shorter = (0, 0, 99, 39), (0, 0, 99, 29)
     rows = table([(0, 1, 0.7, *shorter), (0, 1, 0.9, *short), (0, 1, 0.8, 300, 300, 340, 340)])
     costs = error_costs(truth, rows, find_outcomes(truth, rows))
-    assert costs.mended["localisation"][0] == 1.0  # found at 0.9, before the stray
+    assert costs.fixed["localisation"][0] == 1.0  # found at 0.9, before the stray
     truth = make_truth([(0, 1, *A, 0), (0, 1, 500, 500, 600, 600, 0)], [1], 1)
     rows = table([(0, 1, 0.95, *short), (0, 1, 0.9, *A)])
     costs = error_costs(truth, rows, find_outcomes(truth, rows))
     assert costs.ap[0] == 0.25
-    assert costs.mended["localisation"][0] == 0.5  # found already, so the error only goes
+    assert costs.fixed["localisation"][0] == 0.5  # found already, so the error only goes
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -92,9 +92,9 @@ def test_agrees_with_the_definitions_written_plainly(seed, monkeypatch):
     named = dict(zip((*KINDS, *TOTALS), (*plain_kinds, "missed", "false positives", "not found"), strict=True))
     for kind, plainly in named.items():
         for k in np.flatnonzero(~np.isnan(overall.ap)).tolist():
-            aps = costs.mended[kind][k], plain.mended_ap(truth, detections, plainly, k + 1)
+            aps = costs.fixed[kind][k], plain.fixed_ap(truth, detections, plainly, k + 1)
             assert aps[0] == pytest.approx(aps[1], abs=1e-12), (kind, k)
-        assert np.isnan(costs.mended[kind][np.isnan(overall.ap)]).all()
+        assert np.isnan(costs.fixed[kind][np.isnan(overall.ap)]).all()
 
     meant = {i for kind, i in expected if kind in (plain.CORRECT, plain.CLASSIFICATION, plain.LOCALISATION)}
     counts = [sum(kind == wanted for kind, _ in expected) for wanted in plain_kinds]

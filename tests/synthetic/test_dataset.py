@@ -1,8 +1,6 @@
 """The synthetic data set on disk: same bytes whoever makes it, the layout of ILSVRC2015, nothing overwritten."""
 
 import hashlib
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,12 +10,14 @@ import numpy as np
 import pytest
 
 from lib.data.classes import load_classes
+from lib.errors import InputError
+from lib.files import OutputError
 from lib.synthetic.casting import Settings, make_clip
-from lib.synthetic.dataset import OutputError, Plan, make_dataset, summary
+from lib.synthetic.dataset import Plan, make_dataset, summary
 from lib.synthetic.flow import decoded
 from lib.synthetic.preview import contact_sheet
+from tools import make_synthetic_vid as tool
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "make_synthetic_vid.py"
 PLAN = Plan(Settings(width=128, height=96, frames=17, seed=5), train_videos=3, val_videos=2, stills=4, flow=True)
 
 
@@ -158,20 +158,87 @@ def test_a_broken_run_leaves_no_data_set_behind(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
-def test_the_command_makes_it_and_draws_it(tmp_path):
-    command = [sys.executable, str(TOOL), "--out", str(tmp_path / "set"), "--train-videos", "1", "--val-videos", "1"]
+SMALLEST = Plan(Settings(width=96, height=80, frames=3, seed=2), train_videos=1, val_videos=0, stills=0)
+
+
+def test_folders_with_names_like_our_own_stay_as_they_are(tmp_path):
+    """What a user may have beside the data set, called as temporary folders often are."""
+    for name in ("set.old", "set.part", "set.bak"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "photo.jpg").write_bytes(b"precious")
+    make_dataset(tmp_path / "set", SMALLEST)
+    make_dataset(tmp_path / "set", replace(SMALLEST, stills=1), overwrite=True)
+    for name in ("set.old", "set.part", "set.bak"):
+        assert (tmp_path / name / "photo.jpg").read_bytes() == b"precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set", "set.bak", "set.old", "set.part"]
+
+
+def test_what_comes_to_the_place_meanwhile_is_not_replaced(tmp_path):
+    def another_program_is_faster(items, total):
+        yield from items
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set" / "photo.jpg").write_bytes(b"precious")
+
+    with pytest.raises(OutputError, match="not a synthetic data set"):
+        make_dataset(tmp_path / "set", SMALLEST, progress=another_program_is_faster)
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["set", "set/photo.jpg"]
+
+
+def test_what_a_user_put_into_a_data_set_is_not_overwritten_with_it(tmp_path):
+    make_dataset(tmp_path / "set", SMALLEST)
+    (tmp_path / "set" / "notes").mkdir()
+    (tmp_path / "set" / "notes" / "a.txt").write_text("precious")
+    before = digests(tmp_path)
+    with pytest.raises(OutputError, match="holds 'notes' beside a synthetic data set"):
+        make_dataset(tmp_path / "set", replace(SMALLEST, stills=1), overwrite=True)
+    assert digests(tmp_path) == before
+
+
+def test_a_link_to_a_folder_on_another_disk_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "set").symlink_to(tmp_path / "disk" / "set")
+    make_dataset(tmp_path / "set", SMALLEST)
+    assert (tmp_path / "set").is_symlink()
+    assert [p.name for p in (tmp_path / "disk").iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("record", ["{", "[]", "3", '{"parameters": {}}'])
+def test_a_record_of_something_else_is_an_error_that_names_it(tmp_path, record):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "synthetic.json").write_text(record)
+    with pytest.raises(OutputError, match=r"set/synthetic\.json: not "):
+        make_dataset(tmp_path / "set", SMALLEST, overwrite=True)
+    assert (tmp_path / "set" / "synthetic.json").read_text() == record
+
+
+def test_the_command_makes_it_and_draws_it(tmp_path, capsys):
+    command = ["--out", str(tmp_path / "set"), "--train-videos", "1", "--val-videos", "1"]
     command += ["--frames", "3", "--stills", "1", "--size", "96x80", "--classes", "30", "--workers", "1"]
-    done = subprocess.run([*command, "--preview", str(tmp_path / "sheet.png")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "7 images" in done.stdout
-    assert "windmill" in done.stdout
-    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
-    again = subprocess.run(command, capture_output=True, text=True)
-    assert again.returncode == 0
-    assert "already" in again.stdout
-    wrong = subprocess.run([*command, "--size", "big"], capture_output=True, text=True)
-    assert wrong.returncode == 2
-    assert "--size" in wrong.stderr
+    tool.main([*command, "--preview", str(tmp_path / "new" / "sheet.png")])
+    printed = capsys.readouterr().out
+    assert "7 images" in printed
+    assert "windmill" in printed
+    assert cv2.imread(str(tmp_path / "new" / "sheet.png")) is not None
+    tool.main(command)
+    assert "already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "big"], "--size is like 320x240"),
+        (["--motion-mix", "a,b"], "--motion-mix like 27,35,37"),
+        (["--classes", "31"], "31"),
+        (["--preview", "sheet.gif5"], "sheet.gif5: OpenCV writes no images"),
+        (["--preview", "/dev/null.png/x.png"], "/dev/null.png"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_named_before_anything_is_made(tmp_path, arguments, message):
+    (tmp_path / "null.png").touch()
+    arguments = [argument.replace("/dev", str(tmp_path)) for argument in arguments]
+    with pytest.raises(InputError, match=message.replace("/dev", str(tmp_path))):
+        tool.main(["--out", str(tmp_path / "set"), *arguments])
+    assert not (tmp_path / "set").exists()
 
 
 def test_the_contact_sheet_has_a_tile_for_every_frame_asked_for():

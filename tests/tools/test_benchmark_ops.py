@@ -1,32 +1,33 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
+import pytest
 import torch
 from torch.testing import assert_close
 
 from lib.ops import flow_warp
-from tools.benchmark_ops import grid_sample_warp
-
-ROOT = Path(__file__).resolve().parents[2]
+from tools.benchmark_ops import grid_sample_warp, main
 
 
-def test_prints_a_table_and_writes_json(tmp_path):
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_prints_a_table_and_writes_json(tmp_path, capsys):
     target = tmp_path / "ops.json"
-    command = [sys.executable, "tools/benchmark_ops.py", "--device", "cpu", "--threads", "1", "--seconds", "0"]
-    result = subprocess.run(
-        [*command, "--only", "psroi", "--json", str(target)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    main(["--device", "cpu", "--threads", "1", "--seconds", "0", "--only", "psroi", "--json", str(target)])
+    printed = capsys.readouterr().out
     rows = json.loads(target.read_text())
     assert [row["operator"] for row in rows] == ["psroi_pool", "psroi_pool + backward"]
     for row in rows:
         assert row["threads"] == 1
         assert set(row["milliseconds"]) == {"compiled", "reference"}
         assert all(0 < ms < float("inf") for ms in row["milliseconds"].values())
-        assert row["operator"] in result.stdout
+        assert row["operator"] in printed
     assert [path.name for path in tmp_path.iterdir()] == ["ops.json"]
 
 

@@ -1,23 +1,21 @@
 """The benchmark of Seq-NMS runs, compares the two versions, and writes its figures."""
 
 import json
-import sys
 
 import pytest
 
 from tools import benchmark_seq_nms
 
 
-def run(monkeypatch, tmp_path, *arguments):
+def run(tmp_path, *arguments):
     out = tmp_path / "figures.json"
     size = ["--boxes", "20", "--classes", "3", "--frames", "4", "--side-by-side-frames", "3", "5"]
-    monkeypatch.setattr(sys, "argv", ["benchmark_seq_nms.py", *size, "--json", str(out), *arguments])
-    benchmark_seq_nms.main()
+    benchmark_seq_nms.main([*size, "--json", str(out), *arguments])
     return json.loads(out.read_text())
 
 
-def test_figures_are_of_the_sizes_that_were_asked_for(monkeypatch, tmp_path, capsys):
-    figures = run(monkeypatch, tmp_path, "--videos", "2", "--workers", "1", "2")
+def test_figures_are_of_the_sizes_that_were_asked_for(tmp_path, capsys):
+    figures = run(tmp_path, "--videos", "2", "--workers", "1", "2")
     assert [row["frames"] for row in figures["side_by_side"]] == [3, 5]
     assert [row["workers"] for row in figures["whole"]] == [1, 2]
     for row in figures["whole"]:
@@ -32,4 +30,4 @@ def test_versions_that_disagree_end_it(monkeypatch, tmp_path):
 
     monkeypatch.setattr(benchmark_seq_nms, "seq_nms_reference", other_scores)
     with pytest.raises(SystemExit, match="disagree on 3 frames of 20 boxes"):
-        run(monkeypatch, tmp_path)
+        run(tmp_path)

@@ -19,7 +19,7 @@ def toy(tmp_path):
 def run(root, *arguments, name=None):
     """Exit status, and (kind, end of the place, detail) of all findings; of image set `name` or of all."""
     out = root.parent / "check.json"
-    status = tool.main(["--data", str(root), "--json", str(out), "--workers", "1", *map(str, arguments)])
+    status = tool.main(["--dataset-path", str(root), "--json", str(out), "--workers", "1", *map(str, arguments)])
     report = json.loads(out.read_text())
     sets = [entry for entry in report["image_sets"] if name in (None, entry["image_set"])]
     findings = [finding for entry in sets for finding in entry["findings"]]

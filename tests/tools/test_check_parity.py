@@ -12,6 +12,7 @@ import shutil
 import numpy as np
 import pytest
 
+from lib.errors import InputError
 from tests.recordings import changed
 from tests.tools.other_layers import layers_of_other_sizes
 from tools import check_parity as tool
@@ -253,11 +254,12 @@ def test_nothing_found_is_a_failure(tmp_path, capsys):
     assert "holds no recorded set" in capsys.readouterr().err
 
 
-def test_mistakes_of_the_user_end_with_status_2_and_one_line(tmp_path, capsys):
-    assert tool.main(["--golden", str(tmp_path / "none")]) == 2
-    assert tool.main(["--golden", str(tmp_path), "--json", str(tmp_path / "no" / "rows.json")]) == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len([line for line in errors if line.startswith("error: ")]) == 2
+def test_mistakes_of_the_user_are_named(tmp_path):
+    with pytest.raises(InputError, match="none"):
+        tool.main(["--golden", str(tmp_path / "none")])
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"rows\.json: cannot be written"):
+        tool.main(["--golden", str(tmp_path), "--json", str(tmp_path / "file" / "rows.json")])
 
 
 def test_sets_that_share_a_network_are_neighbours(tmp_path):

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from lib.errors import InputError
+from lib.evaluation.result_rows import read_row
 from tools.compare_methods import main
 
 
@@ -24,7 +26,7 @@ def runs(tmp_path):
 
 def test_rows_have_ap_by_motion_time_and_speed_up(runs, tmp_path, capsys):
     file = tmp_path / "out" / "results.json"
-    assert main([*runs, "--seed", "3", "--json", str(file)]) == 0
+    main([*runs, "--seed", "3", "--json", str(file)])
     first, second = json.loads(file.read_text())
     assert first == {
         "method": "R-FCN",
@@ -54,25 +56,67 @@ def test_a_file_keeps_other_seeds_and_replaces_the_same(runs, tmp_path):
     ]
 
 
-def test_what_is_missing_is_named(tmp_path, capsys):
-    assert main([f"R-FCN={tmp_path}"]) == 2
-    assert "evaluation.json" in capsys.readouterr().err
-    assert main(["R-FCN"]) == 2
-    assert "NAME=FOLDER" in capsys.readouterr().err
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"evaluation.json: cannot be read .* run the method's test script first"):
+        main([f"R-FCN={tmp_path}"])
+    with pytest.raises(InputError, match="'R-FCN' is not NAME=FOLDER"):
+        main(["R-FCN"])
 
 
 @pytest.mark.parametrize("file", ["evaluation.json", "timing.json"])
-@pytest.mark.parametrize("content", ["[]", "{}", '{"motion": [{}], "ms_per_frame": null}'])
-def test_files_of_something_else_are_named(runs, tmp_path, capsys, file, content):
+@pytest.mark.parametrize("content", ["[]", "{}", '{"motion": [{}], "ms_per_frame": null}', "{", "[" * 100000])
+def test_files_of_something_else_are_named(runs, tmp_path, file, content):
     (tmp_path / "b" / file).write_text(content)
-    assert main(runs) == 2
-    assert f"{tmp_path / 'b'}: " in capsys.readouterr().err
+    with pytest.raises(InputError, match=str(tmp_path / "b")):
+        main(runs)
 
 
-@pytest.mark.parametrize("content", ['{"rows": []}', "[1]", '[{"method": "DFF"}]', "3"])
-def test_a_file_of_something_else_is_left_as_it_is(runs, tmp_path, capsys, content):
+@pytest.mark.parametrize("content", ['{"rows": []}', "[1]", '[{"method": "DFF"}]', "3", "{"])
+def test_a_file_of_something_else_is_left_as_it_is(runs, tmp_path, content):
     file = tmp_path / "other.json"
     file.write_text(content)
-    assert main([*runs, "--json", str(file)]) == 2
-    assert "not a file of rows" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"other.json: not .*give another file|other.json: not a file of rows"):
+        main([*runs, "--json", str(file)])
     assert file.read_text() == content
+
+
+def test_outputs_are_checked_first(tmp_path):
+    with pytest.raises(InputError, match="/dev/null: is a device"):
+        main(["A=/none", "--json", "/dev/null"])
+
+
+def test_rows_as_yaml_say_what_made_them(runs, tmp_path):
+    path = tmp_path / "b" / "evaluation.json"
+    made_with = {
+        "results": "12",
+        "command": "dff/test.py --cfg configs/dff/a.yaml --preset 'my presets/x.yaml' --preset=y.yaml TRAIN.SEED=4",
+        "weights": {"path": "a.pth", "sha256": "ab12"},
+        "configuration": {
+            "TRAIN": {"SEED": 4},
+            "dataset": {"dataset_path": "./data/ILSVRC2015", "test_image_set": "VID_val_videos"},
+        },
+        "code": {"version": "1", "commit": "0123456789ab-dirty"},
+        "machine": {"gpu": None, "threads": 2, "platform": "Linux", "device": "cpu"},
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"made_with": made_with}))
+    main([*runs, "--yaml", str(tmp_path / "rows"), "--table", "mine"])
+    assert sorted(p.name for p in (tmp_path / "rows").iterdir()) == ["dff_seed_4.yaml", "r_fcn_seed_0.yaml"]
+    row, plain = (read_row(tmp_path / "rows" / name) for name in ("dff_seed_4.yaml", "r_fcn_seed_0.yaml"))
+    assert (row.method, row.table, row.config, row.seed) == ("DFF", "mine", "configs/dff/a.yaml", 4)
+    assert (row.preset, row.commit, row.weights_sha256) == ("my presets/x.yaml y.yaml", "0123456789ab-dirty", "ab12")
+    assert (row.dataset, row.hardware) == ("ILSVRC2015, VID_val_videos", "CPU, 2 threads, Linux")
+    assert (row.map, row.ms_per_frame) == ({"all": 0.4, "slow": 0.6, "medium": 0.3, "fast": None}, 3.0)
+    assert (plain.config, plain.commit, plain.hardware, plain.weights_sha256) == (None, None, None, None)
+    with pytest.raises(InputError, match="two runs have the same name and seed"):
+        main([runs[0], runs[0], "--yaml", str(tmp_path / "rows")])
+    with pytest.raises(SystemExit):
+        main([*runs, "--table", "mine"])
+
+
+@pytest.mark.parametrize("made_with", [None, [], "x", {"command": "'", "weights": 3, "configuration": {"TRAIN": 1}}])
+def test_notes_of_another_form_are_as_good_as_none(runs, tmp_path, made_with):
+    path = tmp_path / "b" / "evaluation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"made_with": made_with}))
+    main([*runs, "--yaml", str(tmp_path / "rows")])
+    row = read_row(tmp_path / "rows" / "dff_seed_0.yaml")
+    assert (row.config, row.commit, row.weights_sha256, row.dataset) == (None, None, None, None)

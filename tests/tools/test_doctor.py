@@ -70,6 +70,30 @@ def test_configured_paths(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("suffix", ["pth", "params"])
+def test_weights_by_the_originals_prefix_and_epoch(tmp_path, suffix):
+    """As the configurations of ImageNet VID name them: a prefix, for which either kind of file will do."""
+    overrides = [f"network.{key}={tmp_path / name}" for key, name in (("pretrained", "r101"), ("pretrained_flow", "f"))]
+    overrides += ["network.pretrained_epoch=3", f"network.pretrained_model={tmp_path / 'rfcn.pth'}"]
+
+    def found():
+        return [finding for finding in doctor.check_configured(None, overrides) if "weights" in finding.subject]
+
+    subjects = ["detector weights", "backbone weights", "flow network weights"]
+    assert _levels(found()) == [("note", subject) for subject in subjects]
+    assert f"{tmp_path / 'r101-0003.pth'}: no such file (nor r101-0003.params)" in [finding.text for finding in found()]
+    for name in (f"r101-0003.{suffix}", f"f-0003.{suffix}", "rfcn.pth"):
+        (tmp_path / name).touch()
+    assert _levels(found()) == [("ok", subject) for subject in subjects]
+    assert [finding.text for finding in found()][1] == str(tmp_path / f"r101-0003.{suffix}")
+
+
+def test_a_prefix_that_is_a_folder_is_no_file(tmp_path):
+    (tmp_path / "r101").mkdir()
+    found = list(doctor.check_configured(None, [f"network.pretrained={tmp_path / 'r101'}"]))
+    assert ("note", "backbone weights") in _levels(found)
+
+
 def test_bad_configuration_is_a_finding():
     (finding,) = doctor.check_configured("absent.yaml", [])
     assert finding.level == "fault"

@@ -8,7 +8,9 @@ import pytest
 
 from lib.errors import InputError
 from lib.evaluation.results_file import RAW_DECIMALS, DetectionTable, ResultsWriter
+from lib.files import OutputError
 from tools import evaluate as tool
+from tools import export_coco
 
 OBJECT = """<annotation><size><width>99</width><height>99</height></size><object><trackid>{track}</trackid>
 <name>n02691156</name><bndbox><xmin>10</xmin><ymin>10</ymin><xmax>49</xmax><ymax>49</ymax></bndbox></object>
@@ -102,7 +104,42 @@ def test_errors_name_the_line(tmp_path, small_set):
     (tmp_path / "a.txt").write_text("1 1 0.9 10 10 49 49\n3 1 0.9 10 10 49 49\n")
     with pytest.raises(InputError, match=r"a.txt:2: frame_id 3 is not a whole number from 1 to 2"):
         run(tmp_path, "--dataset-path", small_set, "--results", tmp_path / "a.txt")
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--save-results"])
+@pytest.mark.parametrize("target", ["a folder", "a device", "below a file"])
+def test_outputs_are_checked_before_anything_is_read(tmp_path, option, target):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("precious")
+    path, message = {
+        "a folder": (tmp_path / "folder", "folder: is a folder, not a file that can be replaced"),
+        "a device": ("/dev/null", "/dev/null: is a device"),
+        "below a file": (tmp_path / "file" / "out.txt", r"out.txt: cannot be written"),
+    }[target]
+    arguments = ["--dataset-path", tmp_path / "none", "--results", tmp_path / "none.txt", "--seq-nms", option, path]
+    with pytest.raises(OutputError, match=message):
+        tool.main([str(argument) for argument in arguments])
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_results_and_ground_truth_with_byte_order_marks(tmp_path, small_set):
+    """As editors on Windows save them: every line and every class counts."""
+    (tmp_path / "plain.txt").write_text("1 1 0.9 10 10 49 49\n2 1 0.8 10 10 49 49\n")
+    wanted = run(tmp_path, "--dataset-path", small_set, "--results", tmp_path / "plain.txt")
+    export_coco.main(
+        [str(a) for a in ("--dataset-path", small_set, "--results", tmp_path / "plain.txt", "--out", tmp_path / "coco")]
+        + ["--cache", str(tmp_path / "cache")]
+    )
+    marked = {}
+    for path in (tmp_path / "plain.txt", *(tmp_path / "coco").iterdir()):
+        marked[path.name] = tmp_path / f"marked_{path.name}"
+        marked[path.name].write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert wanted["ap"][0] == 1.0
+    for results in ("plain.txt", "detections.json"):
+        for source in (("--dataset-path", small_set), ("--ground-truth", marked["ground_truth.json"])):
+            figures = run(tmp_path, *source, "--results", marked[results])
+            assert {**figures, "results": None} == {**wanted, "results": None}
 
 
 AIRPLANE = "10.00 10.00 49.00 49.00"
@@ -143,7 +180,7 @@ def test_a_run_that_is_still_going_is_evaluated_as_far_as_it_is(tmp_path, three_
     assert figures["part"] == {"videos": 2, "of_videos": 3, "frames": 5, "of_frames": 6}
     # 4 still objects and the empty frame, which counts as one that is fast
     printed = capsys.readouterr().out
-    assert "has done 2 of 3 videos so far" in printed
+    assert "has finished 2 of 3 videos so far" in printed
     assert "2 of 3 videos, 5 of 6 frames (83.3%)" in printed
     assert "20.0% fast, 0.0% medium, 80.0% slow" in printed
 

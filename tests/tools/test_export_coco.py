@@ -24,7 +24,7 @@ def exported(tmp_path):
     root = write_toy(tmp_path / "toy")
     (tmp_path / "run.txt").write_text(LINES)
     arguments = ["--dataset-path", root, "--results", tmp_path / "run.txt", "--out", tmp_path / "coco"]
-    assert export_coco.main([*map(str, arguments), "--cache", str(tmp_path / "cache")]) == 0
+    export_coco.main([*map(str, arguments), "--cache", str(tmp_path / "cache")])
     return tmp_path
 
 
@@ -110,6 +110,8 @@ def test_other_ids_orders_and_no_videos(tmp_path):
     ("content", "message"),
     [
         ("{", "not valid JSON"),
+        ("[" * 100000, "not valid JSON"),
+        ("9" * 5000, "not valid JSON"),
         ("[]", "not an object with images"),
         ('{"images": []}', "not COCO-VID ground truth .KeyError: 'categories'"),
         ('{"images": [{"id": 1}, {"id": 1}], "categories": [{"id": 1}], "annotations": []}', "given twice"),
@@ -134,6 +136,7 @@ def test_ground_truth_that_cannot_be_used(tmp_path, content, message):
         ({"bbox": [1, 2, 3]}, "entry 2 is not"),
         ({"score": None}, "entry 2 is not"),
         ({"score": float("nan")}, "entry 2: a number that is not finite"),
+        ({"score": 10**400}, "entry 2 is not"),
     ],
 )
 def test_results_that_cannot_be_used(tmp_path, entry, message):
@@ -165,6 +168,13 @@ def test_cocos_ap_and_the_table_as_csv(exported, capsys):
     assert figures["coco"]["ap50"][0] == pytest.approx(51 / 101)
     assert figures["ap"][0] == pytest.approx(0.5)
     assert "COCO .5" in capsys.readouterr().out
+
+
+def test_outputs_are_checked_before_anything_is_read(tmp_path):
+    (tmp_path / "coco" / "detections.json").mkdir(parents=True)
+    arguments = ["--dataset-path", tmp_path / "none", "--results", tmp_path / "none.txt", "--out", tmp_path / "coco"]
+    with pytest.raises(InputError, match=r"detections.json: is a folder"):
+        export_coco.main([str(argument) for argument in arguments])
 
 
 def test_an_empty_result_and_no_result(tmp_path):

@@ -68,19 +68,19 @@ def test_stills_are_the_published_ones(tmp_path):
         path = tmp_path / "Annotations" / "DET" / f"{stem}.xml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(xml([(name, (0, 0, 9, 9)) for name in found * 2]))
-    assert tool.main(["--data", str(tmp_path)]) == 0
+    tool.main(["--dataset-path", str(tmp_path)])
     made = lists(tmp_path / "ImageSets")
     assert list(made) == ["DET_train_30classes"]
     assert len(sections["n02118333"]) == 2000
     wanted = sections["n02118333"] + sections["n02510455"] + sections["n02342885"]  # in label order
     assert made["DET_train_30classes"] == wanted
-    tool.main(["--data", str(tmp_path), "--out", str(tmp_path / "all"), "--stills-per-class", "0"])
+    tool.main(["--dataset-path", str(tmp_path), "--out", str(tmp_path / "all"), "--stills-per-class", "0"])
     assert len(lists(tmp_path / "all")["DET_train_30classes"]) == len(wanted) + 1
 
 
 def test_all_four_lists_of_a_small_data_set(tmp_path, capsys):
     root = write_toy(tmp_path / "toy")
-    assert tool.main(["--data", str(root), "--out", str(tmp_path / "out"), "--frames-per-video", "3"]) == 0
+    tool.main(["--dataset-path", str(root), "--out", str(tmp_path / "out"), "--frames-per-video", "3"])
     made = lists(tmp_path / "out")
     assert made == {
         "DET_train_30classes": ["train/s/one 1", "train/s/two 1"],
@@ -98,7 +98,7 @@ def test_an_image_of_two_classes_is_there_twice_and_workers_do_not_matter(tmp_pa
     for i, names in enumerate([(BIRD,), (BIRD, AIRPLANE), ("other",), (AIRPLANE,)]):
         (folder / f"{i}.xml").write_text(xml([(name, (0, 0, 9, 9)) for name in names]))
     for workers in ("1", "2"):
-        tool.main(["--data", str(tmp_path), "--out", str(tmp_path / workers), "--workers", workers])
+        tool.main(["--dataset-path", str(tmp_path), "--out", str(tmp_path / workers), "--workers", workers])
         made = lists(tmp_path / workers)["DET_train_30classes"]
         assert made == ["train/x/1 1", "train/x/3 1", "train/x/0 1", "train/x/1 1"]
 
@@ -107,21 +107,24 @@ def test_annotations_alone_will_do_and_only_what_is_asked_for_is_made(tmp_path):
     root = write_toy(tmp_path / "toy")
     (root / "Data").rename(tmp_path / "elsewhere")
     assert find_videos(root, "val") == {"val/b": 3, "val/c": 2}
-    tool.main(["--data", str(root), "--out", str(tmp_path / "out"), "--only", "VID_val_videos"])
+    tool.main(["--dataset-path", str(root), "--out", str(tmp_path / "out"), "--only", "VID_val_videos"])
     assert list(lists(tmp_path / "out")) == ["VID_val_videos"]
 
 
 def test_what_cannot_be_used_is_said(tmp_path):
     root = write_toy(tmp_path / "toy")
     with pytest.raises(InputError, match=r"VID_val_videos.txt: is there already; --overwrite"):
-        tool.main(["--data", str(root)])
+        tool.main(["--dataset-path", str(root)])
     (root / "Data/VID/val/b/000001.JPEG").unlink()
     before = lists(root / "ImageSets")
     with pytest.raises(InputError, match=r"val/b: has 000002.JPEG where 000001.JPEG should be"):
-        tool.main(["--data", str(root), "--overwrite", "--only", "VID_val_videos"])
+        tool.main(["--dataset-path", str(root), "--overwrite", "--only", "VID_val_videos"])
     assert lists(root / "ImageSets") == before
     with pytest.raises(InputError, match="has no folder VID/train below Data or Annotations"):
-        tool.main(["--data", str(tmp_path / "none"), "--only", "VID_train_15frames"])
+        tool.main(["--dataset-path", str(tmp_path / "none"), "--only", "VID_train_15frames"])
+    taken = str(root / "ImageSets" / "VID_val_videos.txt")
+    with pytest.raises(InputError, match=r"VID_val_videos.txt: cannot be written"):
+        tool.main(["--dataset-path", str(root), "--out", taken, "--only", "VID_val_videos"])
     (root / "Annotations/DET/train/s/one.xml").write_text("<annotation>")
     with pytest.raises(InputError, match=r"one.xml: not valid XML"):
-        tool.main(["--data", str(root), "--overwrite", "--only", "DET_train_30classes"])
+        tool.main(["--dataset-path", str(root), "--overwrite", "--only", "DET_train_30classes"])

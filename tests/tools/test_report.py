@@ -233,5 +233,9 @@ def test_errors_are_one_line(tmp_path, data):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         make(tmp_path, data, run, "-o", tmp_path / "file" / "report.html")
+    (tmp_path / "pngs").touch()
+    for option in (("-o", "/dev/null"), ("--save-pngs", tmp_path / "pngs")):
+        with pytest.raises(InputError, match="is a device|cannot be written"):  # before the results are looked for
+            make(tmp_path, data, tmp_path / "absent.txt", *option)
     with pytest.raises(SystemExit):
         make(tmp_path, data, run, "--names", "a", "b")

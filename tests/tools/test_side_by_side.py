@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.errors import InputError
 from tools.side_by_side import main
 
 
@@ -20,7 +21,7 @@ def clips(tmp_path):
 
 def test_frames_stand_side_by_side_in_order(clips):
     out = clips / "joined.mp4"
-    assert main([f"A={clips / 'a'}", f"B={clips / 'b'}", "--out", str(out), "--fps", "5"]) == 0
+    main([f"A={clips / 'a'}", f"B={clips / 'b'}", "--out", str(out), "--fps", "5"])
     reader = cv2.VideoCapture(str(out))
     frames = []
     while (read := reader.read())[0]:
@@ -35,10 +36,18 @@ def test_frames_stand_side_by_side_in_order(clips):
     assert cv2.imread(str(clips / "joined.png")) is not None
 
 
-def test_clips_of_other_lengths_are_refused_and_nothing_is_left(clips, capsys):
+def test_clips_of_other_lengths_are_refused_and_nothing_is_left(clips):
     out = clips / "joined.mp4"
-    assert main([f"A={clips / 'a'}", f"S={clips / 'short'}", "--out", str(out)]) == 2
-    assert "S=" in capsys.readouterr().err
+    with pytest.raises(InputError, match="S=.* ends before the others"):
+        main([f"A={clips / 'a'}", f"S={clips / 'short'}", "--out", str(out)])
     assert not list(clips.glob("*joined*"))
-    assert main(["nothing", "--out", str(out)]) == 2
-    assert "TITLE=FILE" in capsys.readouterr().err
+    with pytest.raises(InputError, match="'nothing' is not TITLE=FILE"):
+        main(["nothing", "--out", str(out)])
+
+
+def test_outputs_are_checked_first(clips):
+    (clips / "joined.png").mkdir()
+    with pytest.raises(InputError, match=r"joined.png: is a folder"):
+        main(["A=/none", "--out", str(clips / "joined.mp4")])
+    with pytest.raises(SystemExit):
+        main(["A=/none", "--out", str(clips / "joined.mp4"), "--sheet", "0"])

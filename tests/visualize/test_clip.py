@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.files import OutputError
 from lib.visualize.clip import ContactSheet, VideoError, VideoWriter, fit, grid, side_by_side, write_image
 
 
@@ -80,11 +81,23 @@ def test_name_rate_and_emptiness_are_checked(tmp_path):
 
 def test_folder_that_is_a_file(tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with (
-        pytest.raises(VideoError, match=r"clip\.mp4: cannot be written"),
-        VideoWriter(tmp_path / "taken/clip.mp4", 5) as video,
-    ):
+    with pytest.raises(OutputError, match=r"clip\.mp4: cannot be written"), VideoWriter(tmp_path / "taken/clip.mp4", 5):
+        pytest.fail("the block begins")
+
+
+def test_a_device_is_not_replaced(tmp_path):
+    (tmp_path / "clip.mp4").symlink_to("/dev/null")
+    with pytest.raises(OutputError, match="/dev/null: is a device"), VideoWriter(tmp_path / "clip.mp4", 5):
+        pytest.fail("the block begins")
+    (tmp_path / "sheet.png").mkdir()
+    with pytest.raises(OutputError, match=r"sheet\.png: is a folder"):
+        write_image(tmp_path / "sheet.png", _frame(1))
+
+
+def test_the_ending_may_be_written_in_capitals(tmp_path):
+    with VideoWriter(tmp_path / "CLIP.MP4", 5) as video:
         video.write(_frame(1))
+    assert len(_read_all(tmp_path / "CLIP.MP4")[0]) == 1
 
 
 def test_codec_that_is_missing_is_a_clear_error(tmp_path, monkeypatch):
@@ -173,6 +186,7 @@ def test_fit_keeps_the_proportions():
 def test_write_image_is_complete_or_not_at_all(tmp_path):
     write_image(tmp_path / "a" / "x.png", _frame(7))
     assert (cv2.imread(str(tmp_path / "a" / "x.png")) == 7).all()
-    with pytest.raises((ValueError, cv2.error)):
-        write_image(tmp_path / "x.nothing", _frame(7))
+    for name in ("x.nothing", "x"):
+        with pytest.raises(OutputError, match=f"{name}: OpenCV writes no images that end in"):
+            write_image(tmp_path / name, _frame(7))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
