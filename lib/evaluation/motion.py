@@ -1,18 +1,20 @@
-"""Motion IoU: how still an object keeps, the mean IoU with itself up to ten frames before and after (FGFA paper).
+"""Motion IoU: the mean IoU of an object with itself up to ten frames before and after (FGFA paper).
 
-It divides objects into slow, medium and fast ones. The originals bring the values of ImageNet VID val in a MATLAB
-file; here they can be computed from the track ids of any data set, written in that form and read from it.
+It divides objects into slow, medium and fast ones. The originals ship the values of ImageNet VID val in a MATLAB file;
+here they can be computed from the track ids of any data set, written in that form and read from it.
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy.io
 
 from lib.errors import InputError
+from lib.evaluation.mat_cells import MatError, read_cells
 from lib.evaluation.mean_ap import paired_iou
 from lib.files import writing
 
@@ -98,18 +100,13 @@ def read_motion(path: str | os.PathLike) -> MotionFile:
     the official file, which the originals count as one entry 0; as (0, 0) they do not count it. Raises MotionError.
     """
     try:
-        cells = scipy.io.loadmat(path)[_KEY]
+        frames = read_cells(Path(path).read_bytes(), _KEY)
     except KeyError as error:
         raise MotionError(f"{path}: holds no '{_KEY}'; give a motion IoU file") from error
     except OSError as error:
         raise MotionError(f"{path}: cannot be read ({error.strerror or error}); give a motion IoU file") from error
-    except (ValueError, NotImplementedError, TypeError) as error:
-        raise MotionError(f"{path}: not a MATLAB file of version 7 or older ({error})") from error
-    if cells.dtype != object:
-        raise MotionError(f"{path}: '{_KEY}' is not a cell array with one cell per frame")
-    frames = cells.reshape(-1)
-    if not all(frame.dtype.kind in "biuf" for frame in frames):
-        raise MotionError(f"{path}: '{_KEY}' has cells that are not numbers")
+    except MatError as error:
+        raise MotionError(f"{path}: {error}; give a motion IoU file") from error
     counts = np.array([frame.size for frame in frames], np.int64)
     values = np.concatenate([np.zeros(0), *(frame.reshape(-1) for frame in frames)])
     inside = (values >= 0) & (values <= 1)

@@ -306,12 +306,13 @@ def _run_legend(shown: Figure, runs: Sequence[Analysis], theme: Theme) -> None:
 def _legend(shown: Figure, entries: Sequence[tuple[str, str]], theme: Theme) -> None:
     """Names with a patch of their colour above the figure."""
     patches = [Patch(color=colour, linewidth=0) for _, colour in entries]
-    one_row = sum(len(name) + 4 for name, _ in entries) <= _LEGEND_LETTERS
+    lengths = [len(name) + 4 for name, _ in entries]
+    fitting = max(1, _LEGEND_LETTERS // max(lengths))
     shown.legend(
         patches,
         [name for name, _ in entries],
         loc="outside upper left",
-        ncols=len(entries) if one_row else 3,
+        ncols=len(entries) if sum(lengths) <= _LEGEND_LETTERS else fitting,
         fontsize=11 * POINTS,
         labelcolor=theme.ink,
         handlelength=0.9,

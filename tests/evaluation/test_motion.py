@@ -114,11 +114,11 @@ def test_files_that_are_something_else(tmp_path):
     with pytest.raises(MotionError, match="cannot be read"):
         read_motion(path)
     path.write_text("1 2 3\n" * 100)
-    with pytest.raises(MotionError, match="not a MATLAB file"):
+    with pytest.raises(MotionError, match="is not a MATLAB file"):
         read_motion(path)
     scipy.io.savemat(path, {"other": 1})
     with pytest.raises(MotionError, match="holds no 'motion_iou'"):
         read_motion(path)
     scipy.io.savemat(path, {"motion_iou": np.ones((3, 1))})
-    with pytest.raises(MotionError, match="not a cell array"):
+    with pytest.raises(MotionError, match="that is not a cell array"):
         read_motion(path)
