@@ -89,7 +89,7 @@ SECTIONS: dict = {
         ),
         "PIXEL_STDS": entries(
             [1.0, 1.0, 1.0],
-            _ABOVE_0,
+            _STD,
             (3, 3),
             "Standard deviations of B, G, R that a frame is then divided by; 1, as in the originals: not divided.",
         ),
