@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dff.key_frames import KeyFrameRule, key_frame_rule
 from lib.config import Config
 from lib.models.build import build_detector, build_features, build_flow_net, fix_parameters
 from lib.models.detector import Detector
@@ -23,25 +24,28 @@ from lib.structures import Frame, Inside, TrainingBatch
 
 @dataclass
 class KeyFrame:
-    """What is kept of the latest key frame.
+    """What is kept of a key frame.
 
-    frame: which one it was. half: (1, 3, H/2, W/2), its image as the flow network reads it.
-    features: (1, C, H/16, W/16), as they were computed.
+    frame: which one it was. index: its place in the clip, from 0. half: (1, 3, H/2, W/2), its image as the flow network
+    reads it. features: (1, C, H/16, W/16), as they were computed.
     """
 
     frame: Frame
+    index: int
     half: Tensor
     features: Tensor
 
 
+Sources = list[tuple[KeyFrame, float]]  # the key frames that a frame's features come from, and their shares
+Flow = tuple[Tensor, Tensor]  # (M, 2, h, w) in cells, and the scale map (M, C, h, w)
+
+
 class DFF(nn.Module):
-    """Detects in a key frame's own features, and in any other frame in those of the key frame before it. A
-    `VideoModel`.
+    """Detects in key frames' own features, and in any other frame in features warped from key frames. A `VideoModel`.
 
     The flow network gives, for each cell of a frame, the place in the key frame that it shows; the key frame's features
-    are read there and multiplied by the scale map. They always come straight from the key frame, never from one frame
-    to the next.
-    interval: frames from one key frame to the next, counted from the first frame of a clip (KEY_FRAME_INTERVAL).
+    are read there and multiplied by the scale map. They always come straight from a key frame, never from one frame to
+    the next. rule: which frames are key frames, and which of them a frame's features come from.
     known_flow: takes the place of the learned flow in testing; the scale map stays the learned one.
     """
 
@@ -52,14 +56,12 @@ class DFF(nn.Module):
         features: Features,
         flow_net: FlowNetS,
         detector: Detector,
-        interval: int,
+        rule: KeyFrameRule,
         known_flow: KnownFlow | None = None,
     ) -> None:
         super().__init__()
-        if interval < 1:
-            raise ValueError(f"DFF's key frame interval must be at least 1, not {interval}")
         self.features, self.flow_net, self.detector = features, flow_net, detector
-        self.interval, self.known_flow = interval, known_flow
+        self.rule, self.known_flow = rule, known_flow
 
     def losses(self, batch: TrainingBatch, rng: np.random.RandomState) -> dict[str, Tensor]:
         """Named loss terms and metrics of a batch of (current, reference) pairs; see `Detector.losses`.
@@ -82,81 +84,162 @@ class DFF(nn.Module):
         return features.to(warped.dtype).index_copy(0, moved, warped)
 
     def begin_clip(self, batch_images: int = 1, inside: bool = False) -> DFFClip:
-        """See `VideoModel.begin_clip`. Frames are answered at once, or with the batch that they are in."""
+        """See `VideoModel.begin_clip`. By the originals' rule frames are answered at once, or with their batch."""
         return DFFClip(self, batch_images, inside)
 
     @torch.no_grad()
+    def key_frame(self, frame: Frame, index: int) -> KeyFrame:
+        """Compute the features of a key frame; index: its place in the clip."""
+        images, _ = stack_frames([frame], self.detector.anchors.device)  # (1, 3, H, W)
+        return KeyFrame(frame.without_image(), index, self.flow_net.halve(images), self.features(images).contiguous())
+
+    @torch.no_grad()
+    def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
+        """The flow from a frame to a key frame, and the scale map, of one frame each."""
+        images, _ = stack_frames([frame], key.half.device)  # (1, 3, H, W)
+        return self._flow([frame], self.flow_net.halve(images), [key])
+
+    @torch.no_grad()
     def detect(
-        self, frames: Sequence[Frame], key: KeyFrame | None, inside: bool = False
-    ) -> tuple[KeyFrame, RawDetections]:
+        self, frames: Sequence[Frame], sources: Sequence[Sources], inside: bool = False, flow: Flow | None = None
+    ) -> RawDetections:
         """Boxes and class probabilities in B frames of one size.
 
-        key: the key frame before them; None: the first of them is a key frame. Returns it with the detections.
+        sources: for each frame the key frames that its features come from; a key frame's own is itself. flow: of the
+        frames that are no key frames, in order, where it has been computed already.
         """
-        images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
-        halves = self.flow_net.halve(images)  # (B, 3, H/2, W/2)
-        first = 0
-        if key is None:
-            key, first = KeyFrame(frames[0].without_image(), halves[:1], self.features(images[:1]).contiguous()), 1
-        features = self.propagate(key, frames[first:], halves[first:], inside)  # (B - first, C, H/16, W/16)
-        if first:
-            features = torch.cat((key.features.to(features.dtype), features))  # (B, C, H/16, W/16)
-            if inside:
-                frames[0].inside = Inside(key.features[0], references=[])
-        return key, RawDetections(frames, *self.detector.predict(features, im_info))
+        images, im_info = stack_frames(frames, self.detector.anchors.device)  # (B, 3, H, W), (B, 3)
+        moved = [n for n, frame in enumerate(frames) if sources[n][0][0].frame.index != frame.index]
+        features = [None if n in moved else sources[n][0][0].features[0] for n in range(len(frames))]
+        if moved:
+            halves = self.flow_net.halve(images[moved])  # (M, 3, H/2, W/2)
+            arrived = self.propagate([frames[n] for n in moved], halves, [sources[n] for n in moved], inside, flow)
+            for n, one in zip(moved, arrived, strict=True):
+                features[n] = one
+        for n, frame in enumerate(frames):
+            frame.key_frame = n not in moved
+            if inside and frame.key_frame:
+                frame.inside = Inside(features[n], references=[])
+        stacked = torch.stack([one.to(self.detector.anchors.dtype) for one in features])  # (B, C, H/16, W/16)
+        return RawDetections(frames, *self.detector.predict(stacked, im_info))
 
-    def propagate(self, key: KeyFrame, frames: Sequence[Frame], halves: Tensor, inside: bool = False) -> Tensor:
-        """The key frame's features warped to N frames, given with their halves (N, 3, H/2, W/2): (N, C, H/16, W/16).
+    def propagate(
+        self,
+        frames: Sequence[Frame],
+        halves: Tensor,
+        sources: Sequence[Sources],
+        inside: bool = False,
+        flow: Flow | None = None,
+    ) -> Tensor:
+        """The features of M frames, given with their halves (M, 3, H/2, W/2), from key frames: (M, C, H/16, W/16).
 
-        N may be 0. inside: fill in `Frame.inside`.
+        sources, flow: as for `detect`. inside: fill in `Frame.inside`.
         """
-        if len(halves) == 0:
-            return key.features[:0]
-        flow, scale = self.flow_net.between_halves(halves, key.half.expand_as(halves))
-        if self.known_flow is not None:
-            flow = self.known_flow(frames, [key.frame] * len(frames)).to(flow)
-        warped = flow_warp(key.features, flow, scale)
+        pairs = [(m, key, share) for m, own in enumerate(sources) for key, share in own]
+        rows, keys = [m for m, _, _ in pairs], [key for _, key, _ in pairs]
+        if flow is None:
+            flow = self._flow([frames[m] for m in rows], halves[rows], keys)  # (P, 2, h, w), (P, C, h, w)
+        parts: list[list[Tensor]] = [[] for _ in frames]
+        for key in {id(key): key for key in keys}.values():  # the maps of one key frame are read by many flows
+            own = [p for p, other in enumerate(keys) if other is key]
+            warped = flow_warp(key.features, flow[0][own], flow[1][own])  # (P', C, h, w)
+            for p, one in zip(own, warped, strict=True):
+                parts[rows[p]].append(one if pairs[p][2] == 1 else pairs[p][2] * one)
+        features = torch.stack([sum(part[1:], part[0]) for part in parts])
         if inside:
-            for n, frame in enumerate(frames):
-                frame.inside = Inside(warped[n], [key.frame.index], flow[n : n + 1], scale=scale[n])
-        return warped
+            for m, frame in enumerate(frames):
+                own = [p for p, row in enumerate(rows) if row == m]
+                references = [keys[p].frame.index for p in own]
+                frame.inside = Inside(features[m], references, flow[0][own], scale=flow[1][own[0]])
+        return features
+
+    def _flow(self, frames: Sequence[Frame], halves: Tensor, keys: Sequence[KeyFrame]) -> Flow:
+        """The flow from each of P frames, given with their halves, to the key frame in the same place."""
+        flow, scale = self.flow_net.between_halves(halves, torch.cat([key.half for key in keys]))
+        if self.known_flow is not None:
+            flow = self.known_flow(frames, [key.frame for key in keys]).to(flow)
+        return flow, scale
 
 
 @dataclass
 class DFFClip:
-    """Deep Feature Flow over one clip (a `ClipDetector`): a key frame and those that follow it go through together."""
+    """Deep Feature Flow over one clip (a `ClipDetector`).
+
+    Frames wait for the key frame that they need, and for their batch: a key frame and those that follow it go through
+    the networks together. Where the flow decides on key frames, every frame is answered by itself, at once.
+    """
 
     model: DFF
     batch_images: int
     inside: bool = False
-    key: KeyFrame | None = None
-    begun: int = 0  # frames taken
-    waiting: list[Frame] = field(default_factory=list)
+    key: KeyFrame | None = None  # the latest one
+    count: int = 0  # frames taken
+    waiting: list[tuple[int, Frame]] = field(default_factory=list)
 
     def add(self, frame: Frame) -> list[RawDetections]:
-        self.waiting.append(frame)
-        self.begun += 1
-        # The frame before a key frame completes a batch: it would wait for nothing
-        if len(self.waiting) == self.batch_images or self.begun % self.model.interval == 0:
-            return self.close()
-        return []
+        rule, index = self.model.rule, self.count
+        self.count += 1
+        if rule.flow_limit:
+            return self._add_by_flow(frame, index)
+        answers: list[RawDetections] = []
+        if rule.is_key(index):
+            key = self.model.key_frame(frame, index)
+            answers = self._answer(after=key)
+            self.key = key
+        self.waiting.append((index, frame))
+        more_can_join = not rule.is_key(self.count) and not rule.waits(self.count)
+        if self._have_their_keys() and (len(self.waiting) >= self.batch_images or not more_can_join):
+            answers += self._answer()
+        return answers
+
+    def _add_by_flow(self, frame: Frame, index: int) -> list[RawDetections]:
+        """The frame becomes a key frame where the flow to the latest one is too long."""
+        rule, flow = self.model.rule, None
+        if self.key is not None and index - self.key.index < rule.interval:
+            flow = self.model.flow_to(frame, self.key)
+            if float(flow[0].norm(dim=1).max()) > rule.flow_limit:
+                flow = None
+        if flow is None:
+            self.key = self.model.key_frame(frame, index)
+        return [self.model.detect([frame], [[(self.key, 1.0)]], self.inside, flow)]
 
     def close(self) -> list[RawDetections]:
-        frames, self.waiting = self.waiting, []
-        if not frames:
-            return []
-        begins_with_key = (self.begun - len(frames)) % self.model.interval == 0
-        self.key, raw = self.model.detect(frames, None if begins_with_key else self.key, self.inside)
-        return [raw]
+        # The last segment may end before its key frame: then the frame in the middle of what there is becomes one
+        rule = self.model.rule
+        begin = 0 if self.key is None else self.key.index - rule.offset + rule.interval
+        last_segment = [(index, frame) for index, frame in self.waiting if index >= begin]
+        if not last_segment:
+            return self._answer()
+        index, frame = last_segment[len(last_segment) // 2]
+        after = self.model.key_frame(frame, index)
+        return self._answer(after)
 
+    def _have_their_keys(self) -> bool:
+        """Whether no waiting frame needs a key frame that has not come yet."""
+        if self.key is None:
+            return False
+        return not any(index > self.key.index and self.model.rule.waits(index) for index, _ in self.waiting)
 
-def key_frame_interval(cfg: Config) -> int:
-    """Frames from one key frame to the next; the originals' 10 where `cfg` does not say."""
-    return cfg.TEST.KEY_FRAME_INTERVAL or 10
+    def _answer(self, after: KeyFrame | None = None) -> list[RawDetections]:
+        """Detect in the waiting frames; after: the key frame that comes next, where it is known."""
+        waiting, self.waiting = self.waiting, []
+        batches = (waiting[i : i + self.batch_images] for i in range(0, len(waiting), self.batch_images))
+        return [
+            self.model.detect([f for _, f in batch], [self._sources(i, after) for i, _ in batch], self.inside)
+            for batch in batches
+        ]
+
+    def _sources(self, index: int, after: KeyFrame | None) -> Sources:
+        if self.key is None or (after is not None and index >= after.index):
+            return [(after, 1.0)]
+        if after is None or index <= self.key.index:
+            return [(self.key, 1.0)]
+        shares = self.model.rule.shares(index, self.key.index, after.index)
+        return [(key, share) for key, share in zip((self.key, after), shares, strict=True) if share]
 
 
 def build_dff(cfg: Config, num_classes: int, known_flow: KnownFlow | None = None) -> DFF:
     """Deep Feature Flow as `cfg` describes it, with random weights; `num_classes` counts the background."""
     features, flow_net = build_features(cfg), build_flow_net(cfg, scale_channels=cfg.network.FEAT_DIM)
-    model = DFF(features, flow_net, build_detector(cfg, num_classes), key_frame_interval(cfg), known_flow)
+    model = DFF(features, flow_net, build_detector(cfg, num_classes), key_frame_rule(cfg), known_flow)
     return fix_parameters(model, cfg)

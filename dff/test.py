@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
                 results.end_video()
         if not arguments.raw:
             evaluate_test(run, folder, test_set)
-            log_by_distance(test_set, folder, model.interval)
+            log_by_distance(test_set, folder, model.rule)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fgfa.window import Neighbourhood, Window
-from lib.config import Config
+from lib.config import Config, ConfigError
 from lib.models.aggregation import EmbedNet, aggregation_weights, cosine_similarity
 from lib.models.build import build_detector, build_features, build_flow_net, fix_parameters
 from lib.models.detector import Detector
@@ -210,6 +210,11 @@ def build_fgfa(cfg: Config, num_classes: int, known_flow: KnownFlow | None = Non
     EmbedNet's first layers have a quarter of the embedding's channels. The originals' batch-norm epsilon is FGFA's own.
     """
     embedding = cfg.network.FGFA_FEAT_DIM - cfg.network.FEAT_DIM
+    if embedding < 4:
+        raise ConfigError(
+            f"'network.FGFA_FEAT_DIM' {cfg.network.FGFA_FEAT_DIM} leaves no channels for the embedding beside the "
+            f"{cfg.network.FEAT_DIM} of FEAT_DIM; it is their sum"
+        )
     model = FGFA(
         build_features(cfg, bn_eps=2e-5),
         build_flow_net(cfg),

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from lib.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 class OutputError(InputError):
@@ -34,28 +37,35 @@ def check_output(path: str | os.PathLike) -> Path:
     """Make the folder of `path` and check that a file can be written there; call it before the work begins.
 
     Returns the path with links followed, so that a link is kept and the file that it points to is replaced.
-    Raises OutputError: for a folder, a device, a pipe or a socket at `path`, for a folder that cannot be made or
-    written to.
+    Raises OutputError: for a folder, a device, a pipe, a socket or a write-protected file at `path`, for a folder that
+    cannot be made or written to.
     """
-    path = Path(os.path.realpath(path))
+    path = _resolved(path)
     with output_errors(path):
-        kind = _kind(path)
-        if kind is not None:
-            raise OutputError(f"{path}: is {kind}, not a file that can be replaced; give another name")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            if not stat.S_ISREG(mode):
+                raise OutputError(f"{path}: is {_kind(mode)}, not a file that can be replaced; give another name")
+            if not os.access(path, os.W_OK):
+                raise OutputError(f"{path}: is write-protected; give another name")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: cannot be written (no write permission for {path.parent}); give another name")
     return path
 
 
-def _kind(path: Path) -> str | None:
-    """What lies at `path` that must not be replaced, in words; None for nothing or a regular file."""
+def _resolved(path: str | os.PathLike) -> Path:
+    """`path` with links followed. Raises OutputError."""
     try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return None
-    if stat.S_ISREG(mode):
-        return None
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:  # a NUL in the name
+        raise OutputError(f"{os.fspath(path)!r}: cannot be written ({error}); give another name") from error
+
+
+def _kind(mode: int) -> str:
+    """What is no regular file, in words."""
     return "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
 
 
@@ -65,11 +75,14 @@ def output_errors(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, InputError):
-            raise
-        reason = error.strerror or str(error)
-        cure = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give another name"
-        raise OutputError(f"{path}: cannot be written ({reason}); {cure}") from error
+        raise _output_error(path, error) from error
+
+
+def _output_error(path: str | os.PathLike, error: OSError) -> OutputError:
+    if isinstance(error, FileExistsError):
+        return OutputError(f"{path}: cannot be written ({error.filename} is a file, not a folder); give another name")
+    cure = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give another name"
+    return OutputError(f"{path}: cannot be written ({error.strerror or error}); {cure}")
 
 
 @contextlib.contextmanager
@@ -78,31 +91,47 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     well.
 
     For libraries that open a file by its name. An error in the block leaves what was at `path`, and no temporary file.
-    Raises OutputError where `path` cannot be written.
+    Raises OutputError where `path` cannot be written; an OSError of the block that names another file stays as it is.
     """
     path = check_output(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{path.suffix}")
+    temporary = _temporary(path)
     try:
-        with output_errors(path):
-            yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+        yield temporary
+        file = os.open(temporary, os.O_RDWR)  # Windows writes through only what is open for writing
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.replace(temporary, path)
+    except BrokenPipeError:  # of standard output: a regular file has no reader
+        raise
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise
+        raise _output_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """A new hidden name in the folder of `path` with its ending; file systems take names of 255 bytes."""
+    unique = f"{os.getpid()}-{secrets.token_hex(4)}.part"
+    suffix = path.suffix if len(path.suffix.encode(errors="surrogateescape")) <= 16 else ""
+    stem = path.stem.encode(errors="surrogateescape")[:150].decode(errors="ignore")
+    return path.with_name(f".{stem}.{unique}{suffix}")
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, *, text: bool = False) -> Iterator[IO]:
     """An open file whose content takes the name `path` when the block ends well; see `replacing`.
 
-    text: open for text in UTF-8; otherwise for bytes.
+    text: open for text in UTF-8 with line feeds on every system; otherwise for bytes. File names that are not UTF-8
+    come out as \\udcXX, which JSON reads back.
     """
-    mode, encoding = ("w", "utf-8") if text else ("wb", None)
-    with replacing(path) as temporary, open(temporary, mode, encoding=encoding) as file:
+    how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"} if text else {}
+    with replacing(path) as temporary, open(temporary, "w" if text else "wb", **how) as file:
         yield file
-        file.flush()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -119,18 +148,46 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_text(path: str | os.PathLike, error: type[InputError], what_to_do: str) -> str:
-    """The text of a UTF-8 file, without a byte-order mark. Raises `error`, whose message ends with `what_to_do`."""
+def read_bytes(path: str | os.PathLike, error: type[InputError], what_to_do: str, most: int = 1 << 30) -> bytes:
+    """The content of a regular file of at most `most` bytes. Raises `error`, whose message ends with `what_to_do`."""
     try:
-        if _kind(Path(path)) is not None:
-            raise error(f"{path}: is {_kind(Path(path))}, not a text file; {what_to_do}")
-        return Path(path).read_text(encoding="utf-8-sig")
+        # Without O_NONBLOCK, opening a pipe would wait for somebody who writes into it
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with open(os.open(path, flags), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise error(f"{path}: is {_kind(status.st_mode)}, not a file; {what_to_do}")
+            content = file.read() if status.st_size <= most else None
     except OSError as reason:
+        if os.path.isdir(path):
+            raise error(f"{path}: is a folder, not a file; {what_to_do}") from reason
         raise error(f"{path}: cannot be read ({reason.strerror or reason}); {what_to_do}") from reason
-    except ValueError as reason:  # not UTF-8, or a NUL in the name
+    except ValueError as reason:
         if isinstance(reason, InputError):
             raise
+        raise error(f"{os.fspath(path)!r}: cannot be read ({reason}); {what_to_do}") from reason  # a NUL in the name
+    if content is None:
+        raise error(f"{path}: has more than {most} bytes; {what_to_do}")
+    return content
+
+
+def read_text(path: str | os.PathLike, error: type[InputError], what_to_do: str, most: int = 1 << 30) -> str:
+    """The text of a UTF-8 file of at most `most` bytes, without a byte-order mark, with line feeds.
+
+    Raises `error`, whose message ends with `what_to_do`.
+    """
+    return decode_text(read_bytes(path, error, what_to_do, most), path, error, what_to_do)
+
+
+def decode_text(content: bytes, path: str | os.PathLike, error: type[InputError], what_to_do: str) -> str:
+    """`content`, which was read from `path`, as `read_text` gives it."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
         raise error(f"{path}: not a text file in UTF-8; {what_to_do}") from reason
+    if "\0" in text:  # UTF-16 without a byte-order mark, or no text at all
+        raise error(f"{path}: not a text file in UTF-8; {what_to_do}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: str | os.PathLike, error: type[InputError], what_to_do: str) -> Any:
@@ -160,23 +217,24 @@ def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Make `folder` and keep other runs out of it during the block; the system lets go when the process ends.
 
     The lock is on the file `.lock` in it, which says who holds it. Raises FolderInUseError where another run does,
-    OutputError where the folder cannot be written.
+    OutputError where the folder cannot be written. On a file system without locks it says so in the log and goes on.
     """
-    folder = Path(os.path.realpath(folder))
+    folder = _resolved(folder)
     if folder in _held:  # before the file is opened: closing it again would let go of the lock
         raise FolderInUseError(f"{folder}: this process is writing to this folder already; give another output_path")
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _lock(file):
-            holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another run"
-            raise FolderInUseError(
-                f"{folder}: {holder} is writing to this folder; wait for it to end, or give another output_path"
-            )
+        with output_errors(folder):
+            if not _lock(file):
+                holder = os.read(file, 200).decode("utf-8", "replace").strip() or "another run"
+                raise FolderInUseError(
+                    f"{folder}: {holder} is writing to this folder; wait for it to end, or give another output_path"
+                )
+            os.ftruncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}, started {time.asctime()},".encode())
         _held.add(folder)
-        os.ftruncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()}, started {time.asctime()},".encode())
         yield folder
     finally:
         _held.discard(folder)
@@ -236,9 +294,13 @@ def _lock(file: int) -> bool:
             os.lseek(file, 0, os.SEEK_SET)
         return True
     try:
+        # Unlike that of flock(), a POSIX lock does not pass to the reader processes of a training: it is free at once
+        # when the training itself is killed
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             return False
-        raise
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        _log.warning("the file system has no locks (%s); start no second run with the same output", error.strerror)
     return True

@@ -42,7 +42,8 @@ class Frame:
     index: number of the frame in its video, from 0. name: its file's name, or its number with six digits.
     video: name of its video, where a data set has one. seconds: its time in the video, None where unknown (images).
     pixels: (H0, W0, 3) uint8, the original frame in B, G, R order, where the source keeps it.
-    inside: see `Inside`; None unless asked for.
+    inside: see `Inside`; None unless asked for. key_frame: whether its features were computed and not warped from
+    another frame, as Deep Feature Flow does; None where that was not decided.
     """
 
     image: Tensor
@@ -55,6 +56,7 @@ class Frame:
     seconds: float | None = None
     pixels: np.ndarray | None = None
     inside: Inside | None = None
+    key_frame: bool | None = None
     im_info: Tensor | None = None
 
     def __post_init__(self) -> None:

@@ -6,23 +6,28 @@ docs/configuration.md is made from this table (tools/update_docs.py).
 from __future__ import annotations
 
 from lib.config.values import (
+    all_or_some,
     ascending_epochs,
     choice,
     entries,
     flag,
     integer,
+    not_empty,
     number,
     plain_name,
+    set_name,
     set_names,
     text,
 )
 
 _CHANNELS = 2**16
 _FRACTION = {"least": 0.0, "most": 1.0}
-_POSITIVE = {"above": 0.0}
-_ANY = number(0.0, "")
-_ABOVE_0 = number(1.0, "", above=0.0)
-_WEIGHT = number(1.0, "", least=0.0)
+# Wide enough for any use, and narrow enough that float32 does not overflow and no anchor is less than a pixel wide
+_MEAN = number(0.0, "", least=-1000.0, most=1000.0)
+_STD = number(1.0, "", least=1e-4, most=1000.0)
+_WEIGHT = number(1.0, "", least=0.0, most=1000.0)
+_RATIO = number(1.0, "", least=0.05, most=20.0)
+_SCALE = number(8.0, "", least=0.5, most=1000.0)
 
 
 def _four(default: list[float], item, meaning: str):
@@ -45,6 +50,12 @@ SECTIONS: dict = {
         "Precision of the convolutions in training and testing; `float32` has TF32 off. Boxes, flow grids, warping, "
         "pooling and losses are float32 in each.",
     ),
+    "COMPILE": choice(
+        "off",
+        ("off", "on", "graphs"),
+        "Testing: compile backbone, flow network and embedding by torch.compile; `graphs`: with CUDA graphs on a GPU. "
+        "The first frame of each size then takes up to a minute.",
+    ),
     "default": {
         "frequent": integer(100, "Updates between two lines of the training log.", original=True, least=1),
     },
@@ -63,7 +74,9 @@ SECTIONS: dict = {
             "Batch normalisation: `frozen` uses the stored statistics, as the originals do; `trained` updates them, "
             "for networks without pre-training.",
         ),
-        "BN_EPS": number(0.0, "Epsilon of batch normalisation; 0: 1e-5 in R-FCN and DFF, 2e-5 in FGFA.", least=0.0),
+        "BN_EPS": number(
+            0.0, "Epsilon of batch normalisation; 0: 1e-5 in R-FCN and DFF, 2e-5 in FGFA.", least=0.0, most=1.0
+        ),
         "FEAT_DIM": integer(
             1024, "Channels of feat_conv_3x3: half for the RPN, half for the R-FCN head.", least=2, most=_CHANNELS
         ),
@@ -72,26 +85,26 @@ SECTIONS: dict = {
         ),
         "FLOW_WIDTH": number(1.0, "Factor on the number of channels of FlowNet-S.", least=0.01, most=16.0),
         "PIXEL_MEANS": entries(
-            [103.06, 115.9, 123.15], _ANY, (3, 3), "Means of B, G, R that are subtracted from a frame.", original=True
+            [103.06, 115.9, 123.15], _MEAN, (3, 3), "Means of B, G, R that are subtracted from a frame.", original=True
         ),
         "PIXEL_STDS": entries(
             [1.0, 1.0, 1.0],
-            _ABOVE_0,
+            _STD,
             (3, 3),
             "Standard deviations of B, G, R that a frame is then divided by; 1, as in the originals: not divided.",
         ),
         "IMAGE_STRIDE": integer(
             0, "Pad the network input to a multiple of this many pixels; 0: do not pad.", original=True, most=4096
         ),
-        "ANCHOR_RATIOS": entries([0.5, 1.0, 2.0], _ABOVE_0, (1, 64), "Height / width of the anchors.", original=True),
+        "ANCHOR_RATIOS": entries([0.5, 1.0, 2.0], _RATIO, (1, 64), "Height / width of the anchors.", original=True),
         "ANCHOR_SCALES": entries(
-            [8.0, 16.0, 32.0], _ABOVE_0, (1, 64), "Sides of the anchors in feature cells of 16 pixels.", original=True
+            [8.0, 16.0, 32.0], _SCALE, (1, 64), "Sides of the anchors in feature cells of 16 pixels.", original=True
         ),
-        "ANCHOR_MEANS": _four([0.0] * 4, _ANY, "Means of the RPN's box deltas."),
-        "ANCHOR_STDS": _four([0.1, 0.1, 0.4, 0.4], _ABOVE_0, "Standard deviations of the RPN's box deltas."),
+        "ANCHOR_MEANS": _four([0.0] * 4, _MEAN, "Means of the RPN's box deltas."),
+        "ANCHOR_STDS": _four([0.1, 0.1, 0.4, 0.4], _STD, "Standard deviations of the RPN's box deltas."),
         "FIXED_PARAMS": entries(
             ["conv1", "bn_conv1", "res2", "bn2", "gamma", "beta"],
-            text("", "", check=lambda name: _not_empty(name), rule="not empty"),
+            text("", "", check=not_empty, rule="not empty"),
             (0, 1000),
             "Parameters whose original name begins with one of these are not trained. `gamma` and `beta` match "
             "nothing, as in the originals.",
@@ -122,7 +135,7 @@ SECTIONS: dict = {
             rule="names of lists",
         ),
         "test_image_set": text(
-            "VID_val_videos", "List to test on.", original=True, check=set_names, rule="name of a list"
+            "VID_val_videos", "List to test on.", original=True, check=set_name, rule="name of a list"
         ),
         "CLASSES": text("", "Class file; empty: `<dataset_path>/classes.txt`, or else ImageNet VID's 30 classes."),
         "NUM_CLASSES": integer(
@@ -165,7 +178,7 @@ SECTIONS: dict = {
             "model", "Beginning of the checkpoints' names.", original=True, check=plain_name, rule="a file name"
         ),
         "CHECKPOINT_MINUTES": number(
-            10.0, "Minutes between two checkpoints inside an epoch; 0: only at its end.", least=0.0
+            10.0, "Minutes between two checkpoints inside an epoch; 0: only at its end.", least=0.0, most=1e6
         ),
         "KEEP_CHECKPOINTS": integer(0, "Checkpoints of epochs that are kept, the newest ones; 0: all."),
         "VALIDATE_EPOCHS": number(
@@ -175,40 +188,47 @@ SECTIONS: dict = {
         "OPTIMIZER": choice(
             "sgd", ("sgd", "adamw"), "`sgd`: the originals' rule; `adamw`: for small networks without pre-training."
         ),
-        "lr": number(0.00025, "Learning rate.", original=True, above=0.0),
+        "lr": number(0.00025, "Learning rate.", original=True, above=0.0, most=1000.0),
         "lr_step": text(
             "1.333",
             "Epochs after which the rate is multiplied by lr_factor, separated by commas; fractions are allowed.",
             original=True,
+            numeric=True,
             check=ascending_epochs,
             rule="ascending epochs",
         ),
-        "lr_factor": number(0.1, "Factor on the rate at each of them.", original=True, least=0.0),
+        "lr_factor": number(0.1, "Factor on the rate at each of them.", original=True, least=0.0, most=1000.0),
         "LR_SCHEDULE": choice(
             "step",
             ("step", "linear", "cosine"),
             "`linear`, `cosine`: from the first of lr_step down to 0 at the end of the training, in place of steps.",
         ),
         "warmup": flag(False, "Begin with warmup_lr for warmup_step updates.", original=True),
-        "warmup_lr": number(0.0, "Rate of these updates.", original=True, least=0.0),
+        "warmup_lr": number(0.0, "Rate of these updates.", original=True, least=0.0, most=1000.0),
         "warmup_step": integer(0, "Number of the update that warm-up ends with.", original=True),
         "momentum": number(0.9, "Momentum of SGD.", original=True, least=0.0, most=0.9999),
-        "wd": number(0.0005, "Weight decay of weights and batch-norm scales.", original=True, least=0.0),
-        "CLIP_GRADIENT": number(0.0, "Largest L2 norm of an update's gradient; 0: any.", least=0.0),
+        "wd": number(0.0005, "Weight decay of weights and batch-norm scales.", original=True, least=0.0, most=1000.0),
+        "CLIP_GRADIENT": number(0.0, "Largest L2 norm of an update's gradient; 0: any.", least=0.0, most=1e9),
         "FLIP": flag(True, "Add a mirrored copy of every training entry.", original=True),
         "SHUFFLE": flag(True, "Visit the entries in a random order.", original=True),
         "ASPECT_GROUPING": flag(True, "Keep landscape and portrait images in batches of their own.", original=True),
         "ENABLE_OHEM": flag(True, "Train the head on the hardest RoIs only.", original=True),
         "BATCH_ROIS": integer(
-            -1, "RoIs per image; -1: all proposals and the ground truth.", original=True, least=-1, most=10**6
+            -1,
+            "RoIs per image; -1: all proposals and the ground truth.",
+            original=True,
+            least=-1,
+            most=10**6,
+            check=all_or_some,
+            rule="not 0",
         ),
         "BATCH_ROIS_OHEM": integer(128, "RoIs per image that OHEM keeps.", original=True, least=1, most=10**6),
         "FG_FRACTION": number(0.25, "Largest share of foreground RoIs, with BATCH_ROIS.", original=True, **_FRACTION),
         "FG_THRESH": number(0.5, "A RoI with this IoU or more is foreground.", original=True, **_FRACTION),
         "BG_THRESH_HI": number(0.5, "A RoI below this IoU is background.", original=True, **_FRACTION),
         "BG_THRESH_LO": number(0.0, "A RoI below this IoU is not used.", original=True, **_FRACTION),
-        "BBOX_MEANS": _four([0.0] * 4, _ANY, "Means of the head's box deltas."),
-        "BBOX_STDS": _four([0.1, 0.1, 0.2, 0.2], _ABOVE_0, "Standard deviations of the head's box deltas."),
+        "BBOX_MEANS": _four([0.0] * 4, _MEAN, "Means of the head's box deltas."),
+        "BBOX_STDS": _four([0.1, 0.1, 0.2, 0.2], _STD, "Standard deviations of the head's box deltas."),
         "BBOX_WEIGHTS": _four([1.0] * 4, _WEIGHT, "Weights of the four deltas in the head's box loss."),
         "MIN_OFFSET": integer(
             0,
@@ -248,6 +268,25 @@ SECTIONS: dict = {
             original=True,
             most=100000,
         ),
+        "KEY_FRAME_POLICY": choice(
+            "fixed",
+            ("fixed", "adaptive"),
+            "DFF: `fixed`: every KEY_FRAME_INTERVAL-th frame is a key frame; `adaptive`: a frame also becomes one "
+            "where its flow to the latest one is longer than KEY_FRAME_FLOW.",
+        ),
+        "KEY_FRAME_FLOW": number(2.0, "DFF, adaptive: that length, in feature cells of 16 pixels.", above=0.0),
+        "KEY_FRAME_POSITION": choice(
+            "first",
+            ("first", "middle"),
+            "DFF: place of the key frame in its segment; `middle` halves the distances, and answers come up to half an "
+            "interval late.",
+        ),
+        "PROPAGATE_FROM": choice(
+            "own",
+            ("own", "both"),
+            "DFF: key frames that features come from: that of the frame's `own` segment, or `both` neighbouring ones, "
+            "weighted by nearness in time; answers come up to an interval late.",
+        ),
         "CAUSAL": flag(False, "FGFA: average past frames only."),
         "AGGREGATE_CURRENT": flag(True, "FGFA: average the current frame too."),
         "EMBED_AFTER_WARP": flag(False, "FGFA: compute embeddings of warped features, instead of warping embeddings."),
@@ -258,7 +297,7 @@ SECTIONS: dict = {
             original=True,
         ),
         "max_per_image": integer(
-            300, "Most detections of a frame; 0 or less: any number.", original=True, least=-1, most=10**7
+            300, "Most detections of a frame; 0 or less: any number.", original=True, least=-(10**7), most=10**7
         ),
         "RPN_NMS_THRESH": number(0.7, "Proposals: NMS drops boxes above this IoU.", original=True, **_FRACTION),
         "RPN_PRE_NMS_TOP_N": integer(6000, "Proposals: boxes before NMS; 0: all.", original=True, most=10**7),
@@ -268,8 +307,3 @@ SECTIONS: dict = {
         ),
     },
 }
-
-
-def _not_empty(name: str) -> None:
-    if not name:
-        raise ValueError("must not be empty: it would match every parameter")

@@ -14,6 +14,7 @@ from typing import Any
 
 from easydict import EasyDict
 
+from lib.config.combinations import problems
 from lib.config.keys import SECTIONS
 from lib.config.originals import IGNORED, batches_of_gpus, check_ignored
 from lib.config.values import Key, shown
@@ -68,20 +69,34 @@ def load_config(
     """
     merged = _Merged()
     if base is not None:
+        if not isinstance(base, dict):
+            raise ConfigError(f"{base_name}: must be keys and values, not {shown(base)}")
         merged.add(base, base_name)
         merged.ignored.clear()  # whoever wrote it was told
     for file in ([] if path is None else [path]) + list(presets):
         merged.add(read_yaml(file, ConfigError), os.fspath(file))
     for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator:
-            raise ConfigError(f"{COMMAND_LINE}: '{override}' is not KEY=VALUE, for example TRAIN.lr=1e-3")
-        value: Any = parse_yaml(text, f"{COMMAND_LINE}: {override}", ConfigError) if text else ""
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        merged.add(value, COMMAND_LINE)
+        merged.add(_parse_override(override), COMMAND_LINE)
     merged.check()
     return merged.cfg
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    """`"TRAIN.lr=1e-3"` as {"TRAIN": {"lr": "1e-3"}}.
+
+    The value is YAML. That of a key that is a text is taken as it stands, unless it is in quotes: a folder `010` or
+    `on` is no number and no truth value.
+    """
+    name, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"{COMMAND_LINE}: {shown(override)} is not KEY=VALUE, for example TRAIN.lr=1e-3")
+    entry = dict(keys()).get(name)
+    value: Any = text
+    if entry is None or not isinstance(entry.default, str) or text[:1] in ("'", '"'):
+        value = parse_yaml(text, f"{COMMAND_LINE}: {override[:200]}", ConfigError) if text else ""
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return value
 
 
 def to_dict(cfg: Config) -> dict[str, Any]:
@@ -103,22 +118,28 @@ class _Merged:
 
     def __init__(self) -> None:
         self.cfg = default_config()
-        self.sources: dict[str, str] = {}  # full name -> file or command line
+        self.sources: dict[str, str] = {}  # full name -> file or command line, the latest last
         self.ignored: dict[str, list[str]] = {}  # file -> keys of the originals without a meaning here
         self.num_anchors: int | None = None
 
     def add(self, tree: dict[str, Any], where: str) -> None:
         """Put the values of `tree`, which came from `where`, over what is there."""
+        train = tree.get("TRAIN")
+        if "gpus" in tree and isinstance(train, dict) and "BATCHES_PER_UPDATE" in train:
+            raise ConfigError(f"{where}: 'gpus' sets 'TRAIN.BATCHES_PER_UPDATE'; give one of the two")
         self._merge(self.cfg, SECTIONS, tree, "", where)
 
     def _merge(self, cfg: Config, section: dict, tree: dict[str, Any], prefix: str, where: str) -> None:
         for key, value in tree.items():
             name = f"{prefix}{key}"
-            if self._is_original(name, value, where):
+            try:
+                known = self._take_original(name, value, where)
+            except ValueError as error:
+                raise ConfigError(f"{where}: '{name}' {error}") from None
+            if known:
                 continue
             if key not in section:
-                known = ", ".join(sorted(section))
-                raise ConfigError(f"{where}: unknown key '{name[:200]}'; known here: {known}")
+                raise ConfigError(f"{where}: unknown key {shown(name)}; known here: {', '.join(sorted(section))}")
             if isinstance(section[key], dict):
                 if not isinstance(value, dict):
                     raise ConfigError(f"{where}: '{name}' is a section and needs keys under it, not {shown(value)}")
@@ -126,64 +147,47 @@ class _Merged:
                 continue
             if name == "SCALES" and isinstance(value, list) and len(value) == 2 and not isinstance(value[0], list):
                 value = [value]  # the originals' files give the pair without the outer list
-            self._set(cfg, section[key], key, name, value, where)
+            try:
+                cfg[key] = section[key].convert(value)
+            except ValueError as error:
+                raise ConfigError(f"{where}: '{name}' {error}") from None
+            self._came_from(name, where)
 
-    def _set(self, cfg: Config, entry: Key, key: str, name: str, value: Any, where: str) -> None:
-        try:
-            cfg[key] = entry.convert(value)
-        except ValueError as error:
-            raise ConfigError(f"{where}: '{name}' {error}") from None
+    def _came_from(self, name: str, where: str) -> None:
+        self.sources.pop(name, None)
         self.sources[name] = where
 
-    def _is_original(self, name: str, value: Any, where: str) -> bool:
-        """Whether `name` is a key of the originals that is no key here; it is then dealt with."""
-        try:
-            if name in IGNORED:
-                check_ignored(name, value)
-                self.ignored.setdefault(where, []).append(name)
-            elif name == "gpus":
-                self.cfg.TRAIN.BATCHES_PER_UPDATE = batches_of_gpus(value)
-                self.sources["TRAIN.BATCHES_PER_UPDATE"] = where
-            elif name == "network.NUM_ANCHORS":
-                self.num_anchors = value if isinstance(value, int) and not isinstance(value, bool) else -1
-                self.sources[name] = where
-            else:
-                return False
-        except ValueError as error:
-            raise ConfigError(f"{where}: '{name}' {error}") from None
+    def _take_original(self, name: str, value: Any, where: str) -> bool:
+        """Whether `name` is a key of the originals that is no key here; it is then dealt with. Raises ValueError."""
+        if name in IGNORED:
+            check_ignored(name, value)
+            self.ignored.setdefault(where, []).append(name)
+        elif name == "gpus":
+            batches = SECTIONS["TRAIN"]["BATCHES_PER_UPDATE"].convert(batches_of_gpus(value))
+            self.cfg.TRAIN.BATCHES_PER_UPDATE = batches
+            self._came_from("TRAIN.BATCHES_PER_UPDATE", where)
+        elif name == "network.NUM_ANCHORS":
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"must be a whole number, not {shown(value)}")
+            self.num_anchors = value
+            self._came_from(name, where)
+        else:
+            return False
         return True
 
-    def _where(self, *names: str) -> str:
-        """Where the values of `names` came from; of several, the latest word."""
-        known = [self.sources[name] for name in names if name in self.sources]
-        return COMMAND_LINE if COMMAND_LINE in known else known[-1] if known else "configuration"
+    def _where(self, names: Sequence[str]) -> str:
+        """Where the latest of the values of `names` came from."""
+        return [where for name, where in self.sources.items() if name in names][-1]
 
     def check(self) -> None:
         """Raise ConfigError for values that cannot go together; name ignored keys in one warning for each file."""
-        network, train = self.cfg.network, self.cfg.TRAIN
-        if network.FEAT_DIM % 2:
-            raise ConfigError(
-                f"{self._where('network.FEAT_DIM')}: 'network.FEAT_DIM' is cut in two halves and must be even, "
-                f"not {network.FEAT_DIM}"
-            )
-        if network.FGFA_FEAT_DIM < network.FEAT_DIM + 4 and "network.FGFA_FEAT_DIM" in self.sources:
-            raise ConfigError(
-                f"{self._where('network.FGFA_FEAT_DIM')}: 'network.FGFA_FEAT_DIM' {network.FGFA_FEAT_DIM} leaves no "
-                f"channels for the embedding beside the {network.FEAT_DIM} of FEAT_DIM; it is their sum"
-            )
-        if train.MIN_OFFSET > train.MAX_OFFSET:
-            where = self._where("TRAIN.MIN_OFFSET", "TRAIN.MAX_OFFSET")
-            raise ConfigError(f"{where}: 'TRAIN.MIN_OFFSET' {train.MIN_OFFSET} is above MAX_OFFSET {train.MAX_OFFSET}")
-        if train.begin_epoch >= train.end_epoch:
-            where = self._where("TRAIN.begin_epoch", "TRAIN.end_epoch")
-            raise ConfigError(
-                f"{where}: 'TRAIN.end_epoch' {train.end_epoch} must be above 'TRAIN.begin_epoch' {train.begin_epoch}"
-            )
-        anchors = len(network.ANCHOR_RATIOS) * len(network.ANCHOR_SCALES)
+        for names, problem in problems(self.cfg, set(self.sources)):
+            raise ConfigError(f"{self._where(names)}: {problem}")
+        anchors = len(self.cfg.network.ANCHOR_RATIOS) * len(self.cfg.network.ANCHOR_SCALES)
         if self.num_anchors not in (None, anchors):
             raise ConfigError(
-                f"{self._where('network.NUM_ANCHORS')}: 'network.NUM_ANCHORS' is {self.num_anchors}, but ANCHOR_RATIOS "
-                f"x ANCHOR_SCALES give {anchors}; leave it out"
+                f"{self._where(['network.NUM_ANCHORS'])}: 'network.NUM_ANCHORS' is {shown(self.num_anchors)}, but "
+                f"ANCHOR_RATIOS x ANCHOR_SCALES give {anchors}; leave it out"
             )
         for where, names in self.ignored.items():
             _LOGGER.warning("%s: keys without a meaning here, ignored: %s", where, ", ".join(names))

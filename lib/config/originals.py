@@ -4,6 +4,7 @@ any other value is an error, and `gpus` becomes TRAIN.BATCHES_PER_UPDATE.
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from lib.config.values import shown
@@ -46,8 +47,10 @@ def check_ignored(name: str, value: Any) -> None:
 
 
 def batches_of_gpus(value: Any) -> int:
-    """The number of GPUs that the originals' `gpus` names, such as "0,1,2,3". Raises ValueError."""
-    parts = [part.strip() for part in str(value).split(",") if part.strip()]
-    if isinstance(value, (bool, float, list, dict)) or not all(part.isdigit() for part in parts):
+    """The number of GPUs that the originals' `gpus` names, such as "0,1,2,3"; 1 for none. Raises ValueError."""
+    if value is None or type(value) is int and 0 <= value < 10**6:
+        return 1
+    parts = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else ["?"]
+    if not all(re.fullmatch(r"[0-9]{1,6}", part) for part in parts):
         raise ValueError(f'must be numbers such as "0,1,2,3", not {shown(value)}')
     return max(1, len(parts))

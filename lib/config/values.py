@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 _SHOWN = 60  # characters of a wrong value in a message
+_LONGEST = 4096  # characters of a text: as much as Linux takes as a path
+_LONGEST_NAME = 200  # bytes of a part of a file name, of the 255 that file systems take
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Key:
     choices: tuple = ()
     item: Key | None = None
     length: tuple[int, int] | None = None
-    check: Callable[[str], None] | None = None
+    numeric: bool = False
+    check: Callable[[Any], None] | None = None
     rule: str = ""
 
     def convert(self, value: Any) -> Any:
@@ -42,7 +46,9 @@ class Key:
             raise ValueError(f"must be a finite number, not {value}")
         if isinstance(value, (int, float)) and not isinstance(value, bool) and not self._in_range(value):
             raise ValueError(f"must be {self.range_text()}, not {shown(value)}")
-        if isinstance(value, str) and self.check is not None:
+        if isinstance(value, str):
+            _plain_text(value)
+        if self.check is not None:
             self.check(value)
         return value
 
@@ -64,11 +70,17 @@ class Key:
         elif isinstance(default, str):
             if value is None:
                 return ""
-            if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            if isinstance(value, str) or (self.numeric and type(value) in (int, float) and abs(value) < 1e15):
                 return str(value)
         elif isinstance(value, (list, tuple)):
             return self._entries(value)
-        raise ValueError(f"must be {self.type_text()} like {default!r}, not {shown(value)}")
+        raise ValueError(f"must be {self.type_text()}{self._example()}, not {shown(value)}{self._cure(value)}")
+
+    def _example(self) -> str:
+        return "" if isinstance(self.default, bool) or self.default in ("", []) else f" like {shown(self.default)}"
+
+    def _cure(self, value: Any) -> str:
+        return "; put it in quotes" if isinstance(self.default, str) and not isinstance(value, (list, dict)) else ""
 
     def _entries(self, values: list | tuple) -> list:
         least, most = self.length or (0, 1000)
@@ -101,7 +113,7 @@ class Key:
         low = f"at least {_number(self.least)}" if self.least is not None else ""
         low = f"above {_number(self.above)}" if self.above is not None else low
         high = f"at most {_number(self.most)}" if self.most is not None else ""
-        return " and ".join(filter(None, (low, high))) or self.rule
+        return ", ".join(filter(None, (" and ".join(filter(None, (low, high))), self.rule)))
 
     def _length_text(self) -> str:
         least, most = self.length or (0, 1000)
@@ -113,9 +125,11 @@ def flag(default: bool, meaning: str, original: bool = False) -> Key:
     return Key(default, meaning, original)
 
 
-def integer(default: int, meaning: str, original: bool = False, least: int = 0, most: int = 2**31 - 1) -> Key:
-    """A key that is a whole number from `least` to `most`."""
-    return Key(default, meaning, original, least=least, most=most)
+def integer(
+    default: int, meaning: str, original: bool = False, least: int = 0, most: int = 2**31 - 1, **more: Any
+) -> Key:
+    """A key that is a whole number from `least` to `most`; more: check, rule."""
+    return Key(default, meaning, original, least=least, most=most, **more)
 
 
 def number(default: float, meaning: str, original: bool = False, **bounds: float) -> Key:
@@ -123,9 +137,9 @@ def number(default: float, meaning: str, original: bool = False, **bounds: float
     return Key(float(default), meaning, original, **bounds)
 
 
-def text(default: str, meaning: str, original: bool = False, check: Callable | None = None, rule: str = "") -> Key:
-    """A key that is a text."""
-    return Key(default, meaning, original, check=check, rule=rule)
+def text(default: str, meaning: str, original: bool = False, **more: Any) -> Key:
+    """A key that is a text; more: check, rule, numeric."""
+    return Key(default, meaning, original, **more)
 
 
 def choice(default: Any, choices: tuple, meaning: str, original: bool = False) -> Key:
@@ -138,17 +152,46 @@ def entries(default: list, item: Key, length: tuple[int, int], meaning: str, ori
     return Key(default, meaning, original, item=item, length=length)
 
 
+def _plain_text(value: str) -> None:
+    """Raise ValueError for a text that no file name and no log line can hold."""
+    if len(value) > _LONGEST:
+        raise ValueError(f"must have at most {_LONGEST} characters, not {len(value)}")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError(f"must not hold control characters or bytes that are not UTF-8: {shown(value)}")
+
+
 def plain_name(value: str) -> None:
-    """Raise ValueError for a text that is not the name of a file inside a folder."""
-    if value and (value in (".", "..") or not re.fullmatch(r"[^/\\\0\n]{1,200}", value)):
-        raise ValueError(f"must be a plain file name without folders, not {shown(value)}")
+    """Raise ValueError for a text that cannot begin the name of a file, on any system."""
+    if not re.fullmatch(r"\w[\w.+=@ -]*", value) or len(value.encode()) > _LONGEST_NAME:
+        raise ValueError(
+            f"must be the beginning of a file name: letters, digits, _, and after the first . + - = @ too, "
+            f"at most {_LONGEST_NAME} bytes, not {shown(value)}"
+        )
+
+
+def set_name(value: str) -> None:
+    """Raise ValueError for a text that is not the name of one image set."""
+    name = value.strip()
+    if not re.fullmatch(r"[\w.-]+", name) or set(name) <= {"."} or len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(f"must be the name of a list in ImageSets, without folder and ending, not {shown(value)}")
 
 
 def set_names(value: str) -> None:
     """Raise ValueError for a text that is not names of image sets joined with +."""
     for name in value.split("+"):
-        if not re.fullmatch(r"[\w.-]{1,200}", name.strip()) or set(name.strip()) <= {"."}:
-            raise ValueError(f"must be names of lists in ImageSets, joined with +, not {shown(value)}")
+        set_name(name)
+
+
+def not_empty(value: str) -> None:
+    """Raise ValueError for an empty beginning of a name."""
+    if not value:
+        raise ValueError("must not be empty: it would match every parameter")
+
+
+def all_or_some(value: int) -> None:
+    """Raise ValueError for 0 where -1 means all."""
+    if value == 0:
+        raise ValueError("must be -1 (all) or at least 1, not 0")
 
 
 def ascending_epochs(value: str) -> None:
@@ -163,11 +206,16 @@ def ascending_epochs(value: str) -> None:
 
 def shown(value: Any) -> str:
     """`value` for a message; long ones are cut."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**_SHOWN:
-        return f"a whole number of more than {_SHOWN} digits"
-    described = (
-        repr(value) if not isinstance(value, (list, tuple, dict)) or len(value) < 50 else f"{type(value).__name__}"
-    )
+    if isinstance(value, str):
+        value = value[: _SHOWN + 1]
+    try:
+        described = repr(value)
+    except ValueError:  # whole numbers of thousands of digits
+        return (
+            "a whole number too long to show"
+            if isinstance(value, int)
+            else f"a {type(value).__name__} too long to show"
+        )
     return described if len(described) <= _SHOWN else described[:_SHOWN] + "..."
 
 

@@ -11,26 +11,27 @@ import yaml
 from lib.errors import InputError
 from lib.files import read_text
 
-_LARGEST = 1 << 20  # characters
+_LARGEST = 1 << 18  # characters; the largest configuration of the repository has 3,000
 _DEEPEST = 20
-_MOST_NODES = 20_000
+_MOST_VALUES = 5_000
 
 
 class _PlainLoader(yaml.SafeLoader):
     """`yaml.SafeLoader` without dates, and with an error for a key that a mapping has twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen: dict[Any, int] = {}
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    problem="a key must be a word", problem_mark=key_node.start_mark
-                )
-            first = seen.setdefault(key_node.value, key_node.start_mark.line + 1)
-            if first != key_node.start_mark.line + 1:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"'{key_node.value}' was already given in line {first}", problem_mark=key_node.start_mark
-                )
+        first_line: dict[str, int] = {}
+        for key, _ in node.value:
+            problem = ""
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a key must be a word"
+            elif key.tag == "tag:yaml.org,2002:merge":
+                problem = "merging with << is not accepted"
+            elif key.value in first_line:
+                problem = f"'{key.value}' was already given in line {first_line[key.value]}"
+            if problem:
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            first_line[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
 
@@ -54,16 +55,18 @@ def parse_yaml(text: str, where: str, error: type[InputError]) -> Any:
     except yaml.MarkedYAMLError as reason:
         line = f":{reason.problem_mark.line + 1}" if reason.problem_mark else ""
         raise error(f"{where}{line}: not valid YAML ({reason.problem or reason.context})") from reason
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError, AttributeError, TypeError) as reason:
-        # Explicit tags such as `!!int abc` and numbers of thousands of digits raise what they like
+    except (yaml.YAMLError, ValueError) as reason:  # ValueError: a whole number of thousands of digits
         message = (str(reason).splitlines() or [type(reason).__name__])[0]
         raise error(f"{where}: not valid YAML ({message[:200]})") from reason
 
 
 def _check_shape(text: str) -> None:
-    """Raise yaml.YAMLError for text too deep or too large, and for aliases, which multiply what they point to."""
+    """Raise yaml.YAMLError for text that is too deep or has too much in it, and for what only programs write.
+
+    Aliases multiply what they point to; tags make values of other types, and raise errors of any kind.
+    """
     depth = 0
-    for nodes, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             depth += 1
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
@@ -71,19 +74,22 @@ def _check_shape(text: str) -> None:
         problem = ""
         if isinstance(event, yaml.AliasEvent):
             problem = "aliases (*name) are not accepted"
+        elif getattr(event, "tag", None) is not None:
+            problem = f"tags ({event.tag[:60]}) are not accepted"
         elif depth > _DEEPEST:
             problem = f"nested deeper than {_DEEPEST} levels"
-        elif nodes > _MOST_NODES:
-            problem = f"more than {_MOST_NODES} values"
+        elif count > _MOST_VALUES:
+            problem = f"more than {_MOST_VALUES} values; this is no configuration"
         if problem:
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 def read_yaml(path: str | os.PathLike, error: type[InputError]) -> dict[str, Any]:
     """The `key: value` pairs of the YAML file at `path`; an empty file gives none. Raises `error`."""
-    tree = parse_yaml(read_text(path, error, "give a YAML file"), os.fspath(Path(path)), error)
+    where = os.fspath(Path(path))
+    tree = parse_yaml(read_text(path, error, "give a YAML file", most=4 * _LARGEST), where, error)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise error(f"{path}: must hold 'key: value' lines, not a {type(tree).__name__}")
+        raise error(f"{where}: must hold 'key: value' lines, not a {type(tree).__name__}")
     return tree

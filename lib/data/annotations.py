@@ -13,6 +13,7 @@ import numpy as np
 
 from lib.data.classes import Classes
 from lib.errors import InputError
+from lib.files import read_bytes
 
 
 class AnnotationError(InputError):
@@ -36,16 +37,18 @@ class Annotation(NamedTuple):
 
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_MOST_BYTES = 1 << 24  # some 80,000 objects
+_MOST_PIXELS = 1_000_000  # of a side; JPEG has 65,535
+_MOST_DIGITS = 20
+_LONGEST_NAME = 200  # characters: the names of a set are kept in an array as wide as the longest
 
 
 def read_annotation(path: str | os.PathLike) -> Annotation:
     """Parse the ILSVRC XML file at `path`. Raises AnnotationError."""
+    content = read_bytes(path, AnnotationError, "give an annotation in XML", most=_MOST_BYTES)
     try:
-        with open(path, "rb") as file:
-            root = ElementTree.fromstring(file.read())
-    except OSError as error:
-        raise AnnotationError(f"{path}: cannot be read ({error.strerror})") from error
-    except ElementTree.ParseError as error:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two: an encoding that is not known
         raise AnnotationError(f"{path}: not valid XML ({error})") from error
     annotation = Annotation(_pixels(root, "height", path), _pixels(root, "width", path), [], [], [], [], [])
     for number, item in enumerate(root.iterfind("object"), 1):
@@ -54,29 +57,37 @@ def read_annotation(path: str | os.PathLike) -> Annotation:
         except (TypeError, ValueError, AttributeError) as error:
             raise AnnotationError(
                 f"{path}: object {number} needs a <name> and a <bndbox> with numbers in {', '.join(_CORNERS)}, "
-                f"and whole numbers in <trackid>, <occluded> and <generated> where it has them ({error})"
+                f"and whole numbers in <trackid>, <occluded> and <generated> where it has them ({str(error)[:200]})"
             ) from error
     return annotation
 
 
 def _pixels(root: ElementTree.Element, side: str, path: str | os.PathLike) -> int:
-    text = root.findtext(f"size/{side}", "")
-    if not text.strip().isdecimal() or int(text) == 0:
-        raise AnnotationError(f"{path}: <size><{side}> must be a whole number of pixels above 0, not {text!r}")
-    return int(text)
+    text = root.findtext(f"size/{side}", "").strip()
+    pixels = int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else 0
+    if not 0 < pixels <= _MOST_PIXELS:
+        raise AnnotationError(
+            f"{path}: <size><{side}> must be a whole number of pixels from 1 to {_MOST_PIXELS}, not {text[:50]!r}"
+        )
+    return pixels
 
 
 def _append(annotation: Annotation, item: ElementTree.Element) -> None:
     name = item.findtext("name")
     if not name:
         raise ValueError("no name")
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"a name of {len(name)} characters")
     bounds = item.find("bndbox")
     box = tuple(float(bounds.findtext(corner)) for corner in _CORNERS)
     if not all(map(math.isfinite, box)):
         raise ValueError(f"box {box}")
     annotation.names.append(name)
     annotation.boxes.append(box)
-    annotation.track_ids.append(int(item.findtext("trackid", "-1")))
+    track_id = int(item.findtext("trackid", "-1"))
+    if not -(2**63) <= track_id < 2**63:
+        raise ValueError("a <trackid> that is too large")
+    annotation.track_ids.append(track_id)
     annotation.occluded.append(int(item.findtext("occluded", "0")) != 0)
     annotation.generated.append(int(item.findtext("generated", "0")) != 0)
 

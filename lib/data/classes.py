@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,7 +122,7 @@ def require_same_classes(one: Classes, one_name: str, other: Classes, other_name
 
 
 def _read(path: Path) -> Classes:
-    lines = read_text(path, ClassListError, "give a class list, one class a line").splitlines()
+    lines = read_text(path, ClassListError, "give a class list, one class a line").split("\n")
     annotation_names: dict[str, int] = {}  # name -> line number
     names: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -129,6 +130,10 @@ def _read(path: Path) -> Classes:
         if not fields:
             continue
         annotation_name, name = fields[0], fields[-1].strip()
+        if any(unicodedata.category(character) == "Cc" for character in name):
+            raise ClassListError(
+                f"{path}:{number}: {name[:100]!r} has a control character, which no class name can have"
+            )
         for what, known, value in (("annotation name", annotation_names, annotation_name), ("name", names, name)):
             if value in known:
                 raise ClassListError(f"{path}:{number}: {what} '{value}' was already given in line {known[value]}")

@@ -32,7 +32,7 @@ WRONG = {
     "no annotation": "annotation file that is missing",
     "bad annotation": "annotation file that cannot be used",
     "no image": "image that is missing",
-    "bad image": "image that cannot be decoded",
+    "bad image": "image that cannot be decoded, or is cut off",
     "image size": "image of another size than its annotation says",
     "gap": "gap in the frame numbers of a video",
     "length": "video of another length than the list says",
@@ -150,9 +150,10 @@ def _folders(image_set: ImageSet) -> Iterator[Finding]:
         except OSError as error:
             yield Finding("no image", folder, f"{image_set.path}:{line} names this folder ({error.strerror})")
             continue
-        missing = [number for number in range(length) if f"{number:06d}.JPEG" not in names]
-        for number in missing:
-            kind = "gap" if any(f"{n:06d}.JPEG" in names for n in range(number + 1, length)) else "no image"
+        there = [f"{number:06d}.JPEG" in names for number in range(length)]
+        last = max((number for number in range(length) if there[number]), default=-1)
+        for number in (number for number in range(length) if not there[number]):
+            kind = "gap" if number < last else "no image"
             yield Finding(
                 kind, image_set.image_path(frame_stem(path, number)), f"no such file ({image_set.path}:{line})"
             )
@@ -251,9 +252,9 @@ def _objects(index: AnnotationIndex, classes: Classes, paths: Sequence[str], bro
 def find_image_sets(root: str | os.PathLike) -> list[str]:
     """The names of all lists of a data set. Raises DatasetError where it has none."""
     folder = Path(root, "ImageSets")
-    names = sorted(path.stem for path in folder.glob("*.txt") if path.stem.startswith(("DET_", "VID_")))
+    names = sorted(path.stem for path in folder.glob("*.txt") if not path.name.startswith("."))
     if not names:
-        raise DatasetError(f"{folder}: no list DET_*.txt or VID_*.txt in it; is '{root}' the folder of a data set?")
+        raise DatasetError(f"{folder}: no list (*.txt) in it; is '{root}' the folder of a data set?")
     return names
 
 

@@ -2,19 +2,25 @@
 
 A line has two columns, `path number`, and names one image; or four, `path first_frame_id frame_number length`, and
 names one frame of a video for training, or the whole video for testing. Paths have no suffix and begin below
-`Data/DET/` or `Data/VID/`; which of the two is the first word of the set's name.
+`Data/DET/` where the set's name begins with `DET_`, and below `Data/VID/` otherwise.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lib.errors import InputError
+from lib.files import decode_text, read_bytes
+
+LONGEST_VIDEO = 1_000_000  # frames
+_LONGEST_PATH = 4096
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 class DatasetError(InputError):
@@ -25,7 +31,7 @@ class DatasetError(InputError):
 class ImageSet:
     """One list file, column by column.
 
-    root: the data set's folder. name: the set's name, `DET_...` or `VID_...`. path: the list file.
+    root: the data set's folder. name: the set's name. path: the list file.
     columns: 2 or 4. paths: (n,) as the list has them, without suffix. lines: (n,) int64, their 1-based lines.
     numbers: (n, 3) int64: first frame id (1-based, cumulative), 0-based frame number, length of the video in frames;
         (column 2, 0, 1) in two-column lists.
@@ -44,7 +50,7 @@ class ImageSet:
     @property
     def kind(self) -> str:
         """`DET` or `VID`, the folder below Data and Annotations."""
-        return self.name.partition("_")[0]
+        return "DET" if self.name.partition("_")[0] == "DET" else "VID"
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -66,21 +72,13 @@ def frame_stem(folder: str, number: int) -> str:
 def load_image_set(root: str | os.PathLike, name: str) -> ImageSet:
     """Read `<root>/ImageSets/<name>.txt`. Raises DatasetError naming the file and the line."""
     root = os.fspath(root)
-    if name.partition("_")[0] not in ("DET", "VID"):
-        raise DatasetError(
-            f"image set '{name}': its name must begin with DET_ (still images) or VID_ (videos), "
-            "which says where its files are"
-        )
+    if not name or os.path.basename(name) != name or "\\" in name:
+        raise DatasetError(f"image set {name[:200]!r}: give the name of a list in ImageSets, without folder and ending")
     path = Path(root, "ImageSets", f"{name}.txt")
-    try:
-        raw = path.read_bytes()
-        rows = [(number, line.split()) for number, line in enumerate(raw.decode().splitlines(), 1) if line.strip()]
-    except OSError as error:
-        raise DatasetError(
-            f"{path}: cannot be read ({error.strerror}); is '{root}' the folder with Data, Annotations and ImageSets?"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: not a text file") from error
+    what_to_do = f"is '{root}' the folder with Data, Annotations and ImageSets, and '{name}' a list there?"
+    raw = read_bytes(path, DatasetError, what_to_do)
+    text = decode_text(raw, path, DatasetError, what_to_do)
+    rows = [(number, line.split()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise DatasetError(f"{path}: the list is empty")
     columns = len(rows[0][1])
@@ -100,13 +98,21 @@ def _parse(path: Path, line: int, fields: list[str], columns: int) -> tuple[int,
         )
     if len(fields) != columns:
         raise DatasetError(f"{path}:{line}: {len(fields)} columns, but the lines before it have {columns}")
-    try:
-        values = [int(field) for field in fields[1:]]
-    except ValueError as error:
-        raise DatasetError(f"{path}:{line}: the columns after the path must be whole numbers ({error})") from error
+    if not fields[0].isprintable() or len(fields[0]) > _LONGEST_PATH:
+        raise DatasetError(f"{path}:{line}: {fields[0][:100]!r} is no path of an image or a video")
+    if not all(map(_WHOLE_NUMBER.fullmatch, fields[1:])):
+        raise DatasetError(
+            f"{path}:{line}: the columns after the path must be whole numbers of at most 18 digits, "
+            f"not {' '.join(fields[1:])[:100]}"
+        )
+    values = [int(field) for field in fields[1:]]
     if columns == 2:
         return values[0], 0, 1
     first_id, number, length = values
     if not 0 <= number < length:
         raise DatasetError(f"{path}:{line}: frame {number} of a video of {length} frames; frames count from 0")
+    if length > LONGEST_VIDEO:
+        raise DatasetError(
+            f"{path}:{line}: a video of {length} frames; at most {LONGEST_VIDEO} can be, as their files have six digits"
+        )
     return first_id, number, length

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,10 @@ from lib.data.classes import Classes
 from lib.data.image_sets import DatasetError, ImageSet, frame_stem, load_image_set
 from lib.data.index_cache import load_index
 from lib.data.transforms import Preprocessing, read_image
+from lib.data.video import natural_key
 from lib.structures import Frame, GroundTruth
+
+_MOST_FRAMES = 50_000_000  # of a set; ImageNet VID has 176,126 to test on
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Video:
 class ImageNetVID:
     """One image set on disk.
 
-    dataset_path: the folder with Data, Annotations and ImageSets. image_set: name of a list, `DET_...` or `VID_...`.
+    dataset_path: the folder with Data, Annotations and ImageSets. image_set: name of a list.
     cache_path: folder for the annotation cache. training: a line of a four-column list means the single frame that
     its third column numbers; otherwise it means the whole video. Raises DatasetError for a list that cannot be used.
     """
@@ -127,34 +130,63 @@ def _listed_frames(image_set: ImageSet) -> tuple[list[str], np.ndarray]:
 
 def _videos_of(image_set: ImageSet) -> list[Video]:
     """The videos of a list for testing. Frame ids are positions in the set, whatever a subset's own columns say."""
-    stems_of = _grouped(image_set) if image_set.columns == 2 else _whole(image_set)
+    stems_of = _whole(image_set) if image_set.columns == 4 else _grouped(image_set)
     videos: list[Video] = []
     frame_id = 1
     for name, stems in stems_of:
         videos.append(Video(name, frame_id, stems, image_set))
         frame_id += len(stems)
+    _warn_of_other_ids(image_set, [video.first_frame_id for video in videos])
     return videos
 
 
+def _warn_of_other_ids(image_set: ImageSet, first_ids: Sequence[int]) -> None:
+    """Warn where the list's own ids are not those of its videos; one number throughout a two-column list is no id."""
+    own = image_set.numbers[:, 0]
+    four = image_set.columns == 4
+    if np.array_equal(own, first_ids if four else np.arange(1, len(own) + 1)) or not (four or np.ptp(own)):
+        return
+    logging.getLogger(__name__).warning(
+        "%s: its %sframe ids are not cumulative from 1; frames are numbered by their position",
+        image_set.path,
+        "first " if four else "",
+    )
+
+
 def _grouped(image_set: ImageSet) -> Iterator[tuple[str, list[str]]]:
-    """Name and stems of each video of a two-column list: consecutive frames of one folder; each still by itself."""
-    previous = None
-    stems: list[str] = []
-    for stem in image_set.paths:
-        name = stem if image_set.kind == "DET" else stem.rpartition("/")[0]
-        if stems and name != previous:
-            yield previous, stems
-            stems = []
-        previous = name
+    """Name and stems of each video of a two-column list: consecutive frames of one folder; each still by itself.
+
+    Raises DatasetError where the frames of a video are not together or not in order.
+    """
+    if image_set.kind == "DET":
+        yield from ((stem, [stem]) for stem in image_set.paths)
+        return
+    ended: dict[str, int] = {}  # video -> its last line
+    previous, previous_key, stems = None, (), []
+    for stem, line in zip(image_set.paths, image_set.lines.tolist(), strict=True):
+        name, _, frame = stem.rpartition("/")
+        key = natural_key(frame)
+        if name != previous:
+            if stems:
+                yield previous, stems
+            previous, stems = name, []
+        if name in ended and (not stems or key <= previous_key):
+            raise DatasetError(
+                f"{image_set.path}:{line}: {stem} is out of order, another frame of its video is in line "
+                f"{ended[name]}; list the frames of each video to test on one after the other, in order, each once"
+            )
         stems.append(stem)
+        previous_key, ended[name] = key, line
     yield previous, stems
 
 
 def _whole(image_set: ImageSet) -> Iterator[tuple[str, list[str]]]:
     """Name and stems of each video of a four-column list."""
-    first_ids, numbers, lengths = image_set.numbers.T
+    total = int(image_set.numbers[:, 2].sum())
+    if total > _MOST_FRAMES:
+        raise DatasetError(f"{image_set.path}: its videos have {total} frames together, more than {_MOST_FRAMES}")
     seen: dict[str, int] = {}
-    for name, line, number, length in zip(image_set.paths, image_set.lines, numbers, lengths, strict=True):
+    for name, line, (_, number, length) in zip(image_set.paths, image_set.lines, image_set.numbers, strict=True):
         if number or name in seen:
             raise DatasetError(
                 f"{image_set.path}:{line}: names frame {number} of {name}"
@@ -163,8 +195,3 @@ def _whole(image_set: ImageSet) -> Iterator[tuple[str, list[str]]]:
             )
         seen[name] = line
         yield name, [frame_stem(name, i) for i in range(length)]
-    expected = np.concatenate(([1], 1 + np.cumsum(lengths)[:-1]))
-    if not np.array_equal(first_ids, expected):
-        logging.getLogger(__name__).warning(
-            "%s: its first frame ids are not cumulative from 1; frames are numbered by their position", image_set.path
-        )

@@ -23,7 +23,7 @@ from lib.data.classes import Classes
 from lib.data.image_sets import DatasetError
 from lib.data.roidb import Roidb, load_roidb
 from lib.data.sampling import ChooseReferences, epoch_order, no_references
-from lib.data.transforms import ImageError, Preprocessing, read_image, scale_boxes
+from lib.data.transforms import ImageError, Preprocessing, read_image, require_size, scale_boxes
 from lib.errors import InputError
 from lib.structures import Frame, TrainingBatch
 
@@ -140,6 +140,8 @@ class TrainingSet(Dataset):
         image = self.cache.get(path)
         if image is None:
             image = read_image(path)
+            if number == self.roidb.position(entry)[0]:  # the size in the annotation is of this frame
+                require_size(image, self.roidb.heights[entry], self.roidb.widths[entry], path)
             self.cache.put(path, image)
         return self.preprocessing(cv2.flip(image, 1) if self.roidb.flipped[entry] else image)
 

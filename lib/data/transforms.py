@@ -16,8 +16,12 @@ import torch
 from torch import Tensor
 
 from lib.config import Config
+from lib.data.image_file import JPEG_END, claimed_size, lacks_end
 from lib.errors import InputError
+from lib.files import read_bytes
 from lib.structures import Frame
+
+_MOST_PIXELS = 1 << 28  # 0.8 GB as decoded
 
 
 class ImageError(InputError):
@@ -27,14 +31,46 @@ class ImageError(InputError):
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """The image at `path` as (h, w, 3) uint8, B, G, R; an EXIF orientation is ignored, as the boxes ignore it.
 
-    Raises ImageError for a file that is missing or is no image that OpenCV can read.
+    Raises ImageError for a file that is missing, no image that OpenCV can read, cut off, or larger than 2^28 pixels.
     """
-    image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    what_to_do = "replace the file"
+    try:
+        data = read_bytes(path, ImageError, what_to_do)
+    except ImageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise ImageError(f"{path}: no such image file") from None
+        raise
+    width, height = claimed_size(data) or (0, 0)
+    if width * height > _MOST_PIXELS:
+        raise ImageError(f"{path}: claims to have {width} x {height} pixels, which no frame has; {what_to_do}")
+    cut = lacks_end(data)
+    image = _decode(data + JPEG_END if cut else data)
     if image is None:
-        if not os.path.isfile(path):
-            raise ImageError(f"{path}: no such image file")
-        raise ImageError(f"{path}: not a readable image ({os.path.getsize(path)} bytes); replace the file")
+        raise ImageError(f"{path}: not a readable image ({len(data)} bytes); {what_to_do}")
+    # A file may lack nothing but the marker of its end. Then what follows the data changes no pixel.
+    if cut and not np.array_equal(image, _decode(data + b"\x5a" * 1000 + JPEG_END)):
+        raise ImageError(f"{path}: the image is cut off after {len(data)} bytes; {what_to_do}")
     return image
+
+
+def _decode(data: bytes) -> np.ndarray | None:
+    """The image that OpenCV makes of a file's bytes; None where it cannot. The pixels are those of cv2.imread."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # nothing to decode, or more than OpenCV takes
+        return None
+
+
+def require_size(image: np.ndarray, height: int, width: int, path: str | os.PathLike) -> None:
+    """Raise ImageError, which names `path`, unless `image` (h, w, 3) has the size that its annotation gives.
+
+    With another size the boxes would not lie on their objects, and mirrored ones might not even lie in the image.
+    """
+    if image.shape[:2] != (height, width):
+        raise ImageError(
+            f"{path}: has {image.shape[1]} x {image.shape[0]} pixels, but its annotation says {width} x {height}; "
+            "correct one of the two (tools/check_dataset.py --images finds all such images)"
+        )
 
 
 def resize(image: np.ndarray, short_side: int, longest: int, stride: int = 0) -> tuple[np.ndarray, float]:
@@ -47,7 +83,11 @@ def resize(image: np.ndarray, short_side: int, longest: int, stride: int = 0) ->
     scale = short_side / min(sides)
     if np.round(scale * max(sides)) > longest:
         scale = longest / max(sides)
-    resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    if scale * min(sides) > 0.5:
+        resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    else:  # a line of pixels, of which OpenCV would leave nothing
+        height, width = (max(1, round(scale * side)) for side in sides)
+        resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     if stride:
         bottom, right = (-side % stride for side in resized.shape[:2])
         resized = cv2.copyMakeBorder(resized, 0, bottom, 0, right, cv2.BORDER_CONSTANT)

@@ -7,6 +7,7 @@ the names are listed.
 from __future__ import annotations
 
 import glob
+import logging
 import math
 import os
 import re
@@ -22,6 +23,8 @@ import numpy as np
 from lib.data.transforms import Preprocessing, read_image
 from lib.errors import InputError
 from lib.structures import Frame
+
+_log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
 
@@ -90,11 +93,25 @@ def open_frames(source: Source, rgb: bool = False) -> FrameSource:
     text = os.fspath(source)
     if text.startswith("camera:"):
         return _camera_source(text)
+    try:
+        return _path_source(text)
+    except (OSError, ValueError) as error:  # no permission, a name that is too long or has a NUL in it
+        if isinstance(error, InputError):
+            raise
+        raise SourceError(f"{text!r}: cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _path_source(text: str) -> FrameSource:
+    """A folder, a file or a pattern. Raises SourceError, OSError and ValueError."""
     path = Path(text)
     if path.is_dir():
         return _folder_source(path)
     if path.is_file():
         return _image_source([path], text) if path.suffix.lower() in IMAGE_SUFFIXES else _video_source(path)
+    if path.exists():
+        raise SourceError(
+            f"{text}: is a device or a pipe; give a folder of images, a pattern, a video file or camera:0"
+        )
     if glob.has_magic(text):
         found = [name for name in glob.glob(text, recursive=True) if _is_image(Path(name))]
         if not found:
@@ -184,21 +201,35 @@ def _image_source(paths: Sequence[str | os.PathLike], description: str) -> Frame
 
 
 def _video_source(path: Path) -> FrameSource:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # OpenCV crashes
+        raise SourceError(f"{path}: OpenCV opens only files whose names are UTF-8; rename it") from None
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     opened = capture.isOpened()
     fps, length = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
     if not opened:
         raise SourceError(
-            f"{path}: OpenCV cannot decode this file; convert it to a folder of images, "
+            f"{path}: OpenCV cannot decode this file; if it is whole, convert it to a folder of images, "
             f"for example: ffmpeg -i {path.name} frames/%06d.jpg"
         )
     known_fps = float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else None
     known_length = round(length) if math.isfinite(length) and length > 0 else None
 
     def read() -> Iterator[SourceFrame]:
-        for index, frame in enumerate(_captured(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), str(path))):
-            yield frame._replace(seconds=index / known_fps if known_fps else None)
+        count = 0
+        for frame in _captured(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), str(path)):
+            yield frame._replace(seconds=count / known_fps if known_fps else None)
+            count += 1
+        # Some formats have no number of frames: it is then their duration times the rate, which may round up
+        if known_length is not None and count < known_length - 1:
+            _log.warning(
+                "%s: only %d of the %d frames that its header claims can be decoded; is it cut off?",
+                path,
+                count,
+                known_length,
+            )
 
     return FrameSource(str(path), known_fps, known_length, read)
 

@@ -130,7 +130,7 @@ class Run:
         if self.weights is not None:
             load_weights(model, self.weights)
         reduced = set_precision(self.cfg.PRECISION, self.device)
-        return prepare_for_inference(model.to(self.device), reduced)
+        return prepare_for_inference(model.to(self.device), reduced, self.cfg.COMPILE)
 
 
 def open_run(

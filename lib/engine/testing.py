@@ -103,6 +103,7 @@ class TestResults:
         self.path = folder / (RAW_DETECTIONS if raw else DETECTIONS)
         self.fingerprint = _fingerprint(run, test_set, raw, flow)
         self.timing = Timing()
+        self.key_frames = 0  # of Deep Feature Flow
         self._videos = test_set.videos
         self.finished = not redo and _is_finished(self.path, self.fingerprint)
         self.left: list[Video] = []
@@ -128,6 +129,7 @@ class TestResults:
     def add(self, frame: Frame, detections: Detections) -> None:
         """Append the detections in one frame, the next one of the test set."""
         self._writer.add(frame.frame_id, detections)
+        self.key_frames += bool(frame.key_frame)
         self._bar.update()
 
     def end_video(self) -> None:
@@ -141,6 +143,9 @@ class TestResults:
         self._writer.__exit__(kind, error, trace)
         if kind is None:
             _LOGGER.info("%s: %s", self.path, self.timing.summary())
+            if self.key_frames:
+                interval = self.timing.frames / self.key_frames
+                _LOGGER.info("%d key frames, one in %.2f frames", self.key_frames, interval)
             made_with = provenance(self.run.cfg, self.run.device, self.run.weights)
             content = {"results": sha256_of(self.path), "fingerprint": self.fingerprint, **made_with}
             write_json(_finished_file(self.path), content)

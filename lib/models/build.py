@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from torch import nn
 
 from lib.config import Config
@@ -16,6 +18,9 @@ from lib.models.rfcn_head import RFCNHead
 from lib.models.rpn import RPN
 from lib.models.targets import AnchorRule, RoIRule
 
+_LOGGER = logging.getLogger(__name__)
+
+_IDLE = ("gamma", "beta")  # in the lists of R-FCN and DFF, where they match nothing (docs/rules.md, section 3)
 STRIDE = 16  # network-input pixels per feature cell
 
 
@@ -82,11 +87,18 @@ def build_postprocess(cfg: Config, score_threshold: float, raw: bool | None = No
 
 
 def fix_parameters(model: nn.Module, cfg: Config) -> nn.Module:
-    """Switch off the gradient of what FIXED_PARAMS names; returns `model`."""
-    fixed = set(fixed_parameters(model, cfg.network.FIXED_PARAMS))
+    """Switch off the gradient of what FIXED_PARAMS names; returns `model`. Warns of entries that name nothing."""
+    prefixes = cfg.network.FIXED_PARAMS
+    fixed = set(fixed_parameters(model, prefixes))
     for name, parameter in model.named_parameters():
         if name in fixed:
             parameter.requires_grad_(False)
+    idle = [prefix for prefix in prefixes if prefix not in _IDLE and not fixed_parameters(model, [prefix])]
+    if idle:
+        _LOGGER.warning(
+            "network.FIXED_PARAMS: no parameter's original name begins with %s, so these entries fix nothing",
+            ", ".join(idle),
+        )
     return model
 
 

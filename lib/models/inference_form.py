@@ -17,11 +17,12 @@ _FLOAT32_PARTS = ("detector",)
 _FLOAT32_LAYERS = ("Convolution5", "Convolution5_scale")
 
 
-def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None) -> VideoModel:
+def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None, compiled: str = "off") -> VideoModel:
     """Fold, reorder and cast the weights of `model`, in place; returns it in evaluation mode, without gradients.
 
     Call it with the weights loaded and the model on its device. reduced: the dtype of the convolutions of the backbone,
     the flow network and the embedding, None for float32; the RPN, the head and the flow's last layers stay float32.
+    compiled: "off", "on" or "graphs", the configuration's COMPILE; compiled parts are reordered by the compiler.
     """
     model.eval().requires_grad_(False)
     fold_batch_norms(model.features.resnet)
@@ -31,23 +32,39 @@ def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None)
             for child_name, child in list(parent.named_children()):
                 if type(child) in (nn.Conv2d, nn.ConvTranspose2d):
                     kept = None if child_name in _FLOAT32_LAYERS else dtype
-                    setattr(parent, child_name, InferenceConv(child, kept))
+                    pack = compiled == "off" or name in _FLOAT32_PARTS
+                    setattr(parent, child_name, InferenceConv(child, kept, pack))
+    if compiled != "off":
+        _compile(model, "reduce-overhead" if compiled == "graphs" else "default")
     return model
+
+
+def _compile(model: VideoModel, mode: str) -> None:
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True  # weights are constants: reordered once, normalisation folded
+    model.features.forward = torch.compile(model.features.forward, mode=mode)
+    if model.flow_net is not None:
+        model.flow_net.between_halves = torch.compile(model.flow_net.between_halves, mode=mode)
+    embed_net = parts_of(model).get("embed_net")
+    if embed_net is not None:
+        embed_net.forward = torch.compile(embed_net.forward, mode=mode)
 
 
 class InferenceConv(nn.Module):
     """A convolution, transposed or not, with fixed weights; its input is cast to the weights' dtype.
 
-    On the CPU the weights are reordered for oneDNN, once for each size of input.
+    On the CPU the weights are reordered for oneDNN, once for each size of input; pack: whether to.
     """
 
-    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype | None) -> None:
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype | None, pack: bool = True) -> None:
         super().__init__()
         self.conv = conv if dtype is None else conv.to(dtype)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.transposed = isinstance(conv, nn.ConvTranspose2d)
         self._packed: dict[tuple[int, ...], Tensor] = {}
-        self._can_pack = conv.weight.device.type == "cpu" and conv.groups == 1 and _has_packing(self.transposed)
+        on_cpu = conv.weight.device.type == "cpu"
+        self._can_pack = pack and on_cpu and conv.groups == 1 and _has_packing(self.transposed)
 
     @property
     def weight(self) -> Tensor:

@@ -36,7 +36,7 @@ class AnchorRule:
 class RoIRule:
     """How RoIs are chosen and labelled."""
 
-    rois_per_image: int  # -1: all proposals and all objects (TRAIN.BATCH_ROIS)
+    rois_per_image: int  # 0 or less: all proposals and all objects (TRAIN.BATCH_ROIS)
     foreground_fraction: float  # used when RoIs are sampled (FG_FRACTION)
     foreground_overlap: float  # (FG_THRESH)
     background_below: float  # (BG_THRESH_HI)
@@ -126,8 +126,9 @@ def assign_proposals(
 ) -> RoITargets:
     """RoIs to train on: `proposals` (P, 4) with the objects `boxes` (n, 4), `labels` (n,) appended; n may be 0.
 
-    Foreground RoIs come first. With rois_per_image -1 all are kept, in order of their index, and nothing is drawn;
-    otherwise at most that many (Fast R-CNN), of which at most foreground_fraction are foreground, drawn by `rng`.
+    Foreground RoIs come first. With rois_per_image 0 or less all are kept, in order of their index, and nothing is
+    drawn; otherwise exactly that many are drawn by `rng` as in Fast R-CNN, of which at most foreground_fraction are
+    foreground. A shortage is filled up with any of the RoIs as background, as in the originals.
     """
     boxes = boxes.float().cpu()
     rois = torch.cat((proposals.detach().float().cpu(), boxes))  # (P + n, 4)
@@ -141,6 +142,7 @@ def assign_proposals(
         most = int(np.round(rule.foreground_fraction * rule.rois_per_image))
         foreground = _draw(foreground, most, rng)
         background = _draw(background, rule.rois_per_image - len(foreground), rng)
+        background = _filled_up(background, len(rois), rule.rois_per_image - len(foreground), rng)
 
     keep = torch.from_numpy(np.concatenate((foreground, background)))
     rois, n_foreground = rois[keep], len(foreground)
@@ -185,3 +187,13 @@ def _normalised(deltas: Tensor, means: Four, stds: Four) -> Tensor:
 def _draw(candidates: np.ndarray, most: int, rng: np.random.RandomState) -> np.ndarray:
     """At most `most` of `candidates`."""
     return candidates if len(candidates) <= most else rng.choice(candidates, size=most, replace=False)
+
+
+def _filled_up(chosen: np.ndarray, available: int, count: int, rng: np.random.RandomState) -> np.ndarray:
+    """`chosen` followed by random numbers below `available` until there are `count`, with as few repeats as possible.
+
+    The draws are, call for call, the originals', which do not look at what is chosen already or at its overlap.
+    """
+    while available and len(chosen) < count:
+        chosen = np.append(chosen, rng.choice(available, size=min(available, count - len(chosen)), replace=False))
+    return chosen

@@ -86,7 +86,11 @@ def test_joined_indexes_equal_one(tmp_path):
     ("old", "new", "message"),
     [
         ("</annotation>", "", r"some\.xml: not valid XML \(no element found"),
-        ("<width>64</width>", "", r"some\.xml: <size><width> must be a whole number of pixels above 0, not ''"),
+        (
+            "<width>64</width>",
+            "",
+            r"some\.xml: <size><width> must be a whole number of pixels from 1 to 1000000, not ''",
+        ),
         ("<height>48<", "<height>0<", r"some\.xml: <size><height> must be .* not '0'"),
         ("<xmin>2</xmin>", "", r"some\.xml: object 2 needs a <name> and a <bndbox>"),
         ("<xmin>2<", "<xmin>two<", r"some\.xml: object 2 needs .*two"),

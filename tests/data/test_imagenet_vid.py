@@ -64,14 +64,41 @@ def test_frames_listed_for_training(toy):
     assert dataset.ground_truth().num_frames == 4
 
 
-def test_a_video_that_comes_back_is_another_video(toy):
-    write_list(toy, "VID_x", ["val/b/000000 1", "val/c/000000 2", "val/b/000001 3"])
+@pytest.mark.parametrize(
+    ("frames", "wrong"),
+    [
+        (["b/000000", "b/000001", "b/000001"], "3: val/b/000001 is out of order, .* in line 2"),
+        (["b/000001", "b/000000"], "2: val/b/000000 is out of order, .* in line 1"),
+        (["b/000002", "b/000001", "b/000000"], "2: val/b/000001 is out of order"),
+        (["b/000000", "c/000000", "b/000001", "c/000001"], "3: val/b/000001 is out of order, .* in line 1"),
+        (["b/000000", "c/000000", "b/000000"], "3: val/b/000000 is out of order, .* in line 1"),
+        (["b/frame10", "b/frame9"], "2: val/b/frame9 is out of order"),
+    ],
+)
+def test_frames_of_a_video_are_together_in_order_and_each_once(toy, frames, wrong):
+    write_list(toy, "VID_x", [f"val/{frame} {number}" for number, frame in enumerate(frames, 1)])
+    with pytest.raises(DatasetError, match=rf"VID_x\.txt:{wrong}"):
+        _open(toy, "VID_x")
+
+
+def test_some_frames_of_a_video_are_a_video(toy):
+    """Every n-th one, say; and names are compared as numbers."""
+    write_list(toy, "VID_x", [f"val/{name} 1" for name in ("b/9", "b/10", "b/100", "c/7", "one")])
     videos = _open(toy, "VID_x").videos()
-    assert [(video.name, video.first_frame_id, video.length) for video in videos] == [
-        ("val/b", 1, 1),
-        ("val/c", 2, 1),
-        ("val/b", 3, 1),
-    ]
+    assert [(video.name, video.length) for video in videos] == [("val/b", 3), ("val/c", 1), ("val", 1)]
+
+
+def test_stills_may_be_listed_in_any_order_and_more_than_once(toy):
+    """The official DET list has 378 images twice; to test on them is unusual, but not wrong."""
+    write_list(toy, "DET_x", [f"train/s/{name} 1" for name in ("two", "one", "two")])
+    assert [video.length for video in _open(toy, "DET_x").videos()] == [1, 1, 1]
+
+
+def test_a_set_of_any_other_name_is_one_of_videos(toy):
+    write_list(toy, "mine", ["val/b 1 0 3", "val/c 4 0 2"])
+    own, official = _open(toy, "mine"), _open(toy, "VID_val_videos")
+    assert own.frame_paths() == official.frame_paths()
+    assert (own.ground_truth().boxes == official.ground_truth().boxes).all()
 
 
 def test_a_list_of_single_frames_is_no_list_of_videos(toy):
@@ -90,7 +117,13 @@ def test_part_of_a_list_is_numbered_by_position_with_a_warning(toy, caplog):
     assert "first frame ids are not cumulative" in caplog.text
     caplog.clear()
     _open(toy, "VID_val_videos")
+    _open(toy, "VID_val_frames")
+    write_list(toy, "VID_x", ["val/b/000000 1", "val/b/000001 1"])  # the same number throughout is no id
+    _open(toy, "VID_x")
     assert caplog.text == ""
+    write_list(toy, "VID_x", ["val/c/000000 4", "val/c/000001 5"])
+    assert [video.first_frame_id for video in _open(toy, "VID_x").videos()] == [1]
+    assert "its frame ids are not cumulative from 1; frames are numbered by their position" in caplog.text
 
 
 def test_joined_sets_are_for_training_only(toy):

@@ -58,7 +58,7 @@ def test_a_batch_is_the_mean_of_its_images(ohem):
 @pytest.mark.parametrize("ohem", ["true", "false"])
 def test_no_roi_to_train_on(ohem):
     """Background has to overlap an object by BG_THRESH_LO, and there is none."""
-    model = small_rfcn("TRAIN.BATCH_ROIS=16", "TRAIN.BG_THRESH_LO=0.1", f"TRAIN.ENABLE_OHEM={ohem}")
+    model = small_rfcn("TRAIN.BATCH_ROIS=-1", "TRAIN.BG_THRESH_LO=0.1", f"TRAIN.ENABLE_OHEM={ohem}")
     terms = model.losses(random_batch([0]), _rng())
     assert terms["rcnn_cls_loss"] == 0
     assert terms["rcnn_bbox_loss"] == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lib.data.classes import IMAGENET_VID
-from lib.data.image_set_making import find_videos, middle_frames, training_lines, video_lines
+from lib.data.image_set_making import find_videos
 from lib.errors import InputError
 from tests.data.toy_vid import AIRPLANE, BIRD, write_toy, xml
 from tools import make_image_sets as tool
@@ -22,31 +22,6 @@ def published(name):
 
 def lists(folder):
     return {path.stem: path.read_text().splitlines() for path in folder.glob("*.txt")}
-
-
-def test_the_frames_are_the_middles_of_equal_parts():
-    assert middle_frames(300) == list(range(10, 300, 20))
-    assert middle_frames(48) == [1, 4, 8, 11, 14, 17, 20, 24, 27, 30, 33, 36, 40, 43, 46]
-    assert middle_frames(6) == [0, 1, 2, 3, 4, 5]
-    assert middle_frames(10, 1) == [5]
-
-
-def test_training_frames_are_the_published_ones_but_for_495_lines():
-    lines = published("VID_train_15frames")
-    videos = {name: int(length) for name, _, _, length in map(str.split, lines)}
-    made = list(training_lines(videos))
-    assert len(made) == len(lines) == 57834
-    different = [(a.split(), b.split()) for a, b in zip(made, lines, strict=True) if a != b]
-    assert len(different) == 495
-    for ours, theirs in different:
-        assert [*ours[:2], ours[3]] == [*theirs[:2], theirs[3]]
-        assert int(ours[2]) == int(theirs[2]) + 1
-    assert len({ours[0] for ours, _ in different}) == 405
-
-
-def test_test_videos_are_the_published_ones():
-    lines = published("VID_val_videos")
-    assert list(video_lines({line.split()[0]: int(line.split()[3]) for line in lines})) == lines
 
 
 def test_stills_are_the_published_ones(tmp_path):
