@@ -24,10 +24,10 @@ def main(argv: list[str] | None = None) -> Path:
         seed_everything(cfg.TRAIN.SEED)
         classes = run.dataset_classes()
         # Each sample is a frame and two of the frames that its window covers in testing
-        with run.processes.main_first():  # it parses the annotations, the others read its cache
+        with run.processes.main_first():  # it parses annotations and downloads weights, the others find them
             data = build_training_set(cfg, classes, references(cfg), round_boxes=False)
-        model = METHOD.build(cfg, classes.num_classes)
-        load_pretrained(model, cfg)
+            model = METHOD.build(cfg, classes.num_classes)
+            load_pretrained(model, cfg, classes)
         return train_detector(run, model, data, classes, folder)
 
 

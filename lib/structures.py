@@ -35,7 +35,7 @@ class Inside:
 class Frame:
     """One video frame as a network reads it.
 
-    image: (3, H, W) float32, RGB order, channel means subtracted, in network-input pixels.
+    image: (3, H, W) float32, RGB order, (colour - PIXEL_MEANS) / PIXEL_STDS, in network-input pixels.
     scale: network-input pixels per pixel of the original frame.
     frame_id: number written into the results, 1-based and cumulative over the image set (docs/rules.md, section 4).
     first: whether a new video begins with this frame.

@@ -25,10 +25,10 @@ def main(argv: list[str] | None = None) -> Path:
         seed_everything(cfg.TRAIN.SEED)
         classes = run.dataset_classes()
         # Each sample is one frame; the originals round the boxes of single frames, and only those
-        with run.processes.main_first():  # it parses the annotations, the others read its cache
+        with run.processes.main_first():  # it parses annotations and downloads weights, the others find them
             data = build_training_set(cfg, classes, no_references, round_boxes=True)
-        model = METHOD.build(cfg, classes.num_classes)
-        load_pretrained(model, cfg)
+            model = METHOD.build(cfg, classes.num_classes)
+            load_pretrained(model, cfg, classes)
         return train_detector(run, model, data, classes, folder)
 
 

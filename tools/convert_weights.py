@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ from lib.engine.weight_files import FLOWNET, WeightFile, read_weight_file
 from lib.files import check_output
 from lib.models.flownet_s import FlowNetS
 from lib.models.mxnet_names import mxnet_name, mxnet_names
-from lib.models.resnet import UNITS_PER_STAGE, ResNet, unit_names
+from lib.models.resnet import STYLES, UNITS_PER_STAGE, ResNet, unit_names
 from rfcn.model import build_rfcn
 
 _BUILDERS = {"rfcn": build_rfcn, "dff": build_dff, "fgfa": build_fgfa}
@@ -54,10 +56,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     other = parser.add_argument_group("weights of other projects")
     means = [OURS.means[2], OURS.means[1], OURS.means[0]]
     other.add_argument("--pixel-means", nargs=3, type=float, default=means, metavar="M", help="network.PIXEL_MEANS")
+    other.add_argument(
+        "--pixel-stds", nargs=3, type=float, default=[1.0, 1.0, 1.0], metavar="S", help="network.PIXEL_STDS (ResNets)"
+    )
+    other.add_argument("--style", choices=STYLES, default="caffe", help="network.STYLE (ResNets); default: %(default)s")
     other.add_argument("--source-means", nargs=3, type=float, metavar="M", help="R, G, B, 0 to 255, if not the usual")
     other.add_argument("--source-order", choices=("rgb", "bgr"), help="of the colours, if not the usual one")
     other.add_argument("--bn-eps", type=float, default=1e-5, help="of the network that will have them; FGFA: 2e-5")
-    other.add_argument("--accept-stride-change", action="store_true", help="of torchvision's: see docs/weights.md")
+    other.add_argument("--accept-stride-change", action="store_true", help="of another style: see docs/weights.md")
     args = parser.parse_args(argv)
     if args.target.suffix not in (".pth", ".params"):
         parser.error(f"DST ends in .pth or .params, not like {args.target}")
@@ -87,9 +93,21 @@ def own_weights(source: WeightFile, model: nn.Module, kind: str, rule: BoxRule) 
         raise WeightsError("holds more than tensors by name; is it another project's file? Say so with --kind")
     origin = source.rest.get("mxnet")
     unused = [(name, "not a weight") for name in source.rest if name != "mxnet"]
-    return Conversion(
-        state, [(name, name) for name in state], unused, origin=origin if isinstance(origin, dict) else None
-    )
+    mapped = [(name, name) for name in state]
+    notes = notes_on(source.rest.get("config"))
+    return Conversion(state, mapped, unused, notes=notes, origin=origin if isinstance(origin, dict) else None)
+
+
+def notes_on(config: Any) -> list[str]:
+    """What the originals' networks cannot do of a checkpoint's configuration, if it has one."""
+    network = config.get("network") if isinstance(config, dict) else None
+    default = default_config().network
+    return [
+        f"trained with network.{key} {network[key]}: the originals' networks have {default[key]} and compute something "
+        "else with these weights"
+        for key in ("STYLE", "PIXEL_STDS")
+        if isinstance(network, dict) and network.get(key, default[key]) != default[key]
+    ]
 
 
 def other_weights(source: WeightFile, kind: str, args: argparse.Namespace) -> tuple[Conversion, nn.Module]:
@@ -97,16 +115,16 @@ def other_weights(source: WeightFile, kind: str, args: argparse.Namespace) -> tu
     usual = FLOWNET_IMAGES if kind == FLOWNET else SOURCES[kind].images
     bgr = usual.bgr if args.source_order is None else args.source_order == "bgr"
     trained = ImageForm(tuple(args.source_means or usual.means), usual.stds, bgr)
-    images = ImageForm(tuple(args.pixel_means[::-1]))
+    means = tuple(args.pixel_means[::-1])
     arrays, others = {}, []
     for name, value in source.arrays.items():
-        if isinstance(value, Tensor) or hasattr(value, "dtype"):
+        if isinstance(value, (Tensor, np.ndarray, np.generic)):
             arrays[name] = value if isinstance(value, Tensor) else torch.tensor(value)
         else:
             others.append((name, "not a weight"))
     if kind == FLOWNET:
         division = source.rest.get("div_flow", 20.0)
-        result = flownet_from(arrays, trained, images, division=float(division))
+        result = flownet_from(arrays, trained, ImageForm(means), division=float(division))
         model = build(network_size({n: tuple(v.shape) for n, v in _by_original_names(result).items()}, "flownet"))
     else:
         depth = depth_of(own_resnet_names(list(arrays), detectron=SOURCES[kind].eps is None))
@@ -117,8 +135,9 @@ def other_weights(source: WeightFile, kind: str, args: argparse.Namespace) -> tu
             SOURCES[kind],
             unit_names(depth),
             trained=trained,
-            images=images,
+            images=ImageForm(means, tuple(args.pixel_stds[::-1])),
             eps=args.bn_eps,
+            style=args.style,
             accept_stride_change=args.accept_stride_change,
         )
         model = build(network_size({n: tuple(v.shape) for n, v in _by_original_names(result).items()}, "resnet"))

@@ -116,6 +116,11 @@ def state_from_params(
     return result
 
 
+def original_name(full_name: str) -> str:
+    """`arg:conv1_weight` -> `conv1_weight`, and `arg:rfcn_bbox_weight_test` -> `rfcn_bbox_weight`."""
+    return _bare(full_name).replace(_TEST, "")
+
+
 def _without_prefixes(params: ParamsFile) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays by original name, and original name -> name in the file."""
     if not params.names:

@@ -1,15 +1,16 @@
 """ResNet weights of torchvision, mmdetection, maskrcnn-benchmark and Detectron for this project's backbone.
 
 What differs between them, besides the names: the form of the input image (`first_layer`), batch normalisation's epsilon
-or its folded form, and where a bottleneck has its stride. Here, and in the models that Caffe's descend from, it is on
-the first 1x1 convolution; in torchvision's on the 3x3. The last stage keeps its resolution here and is dilated instead:
-for Caffe's models every second cell then has the value that their last stage would give.
+or its folded form, and where a bottleneck has its stride: on the first 1x1 convolution in models that descend from
+Caffe's, on the 3x3 in torchvision's. The backbone here has either form (`network.STYLE`), but no weights make one form
+compute what the other does. The last stage keeps its resolution here and is dilated instead: every second cell then has
+the value that the strided stage would give.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,18 +25,18 @@ class ResNetSource:
     """Where ResNet weights come from.
 
     images: the form of its images. eps: of its batch normalisation; None: that is folded into a scale and a shift.
-    stride_on_3x3: of the bottlenecks.
+    style: the network.STYLE that is the same function, "caffe" or "pytorch".
     """
 
     images: ImageForm
     eps: float | None
-    stride_on_3x3: bool = False
+    style: str = "caffe"
 
 
 _IMAGENET_MEANS = (123.675, 116.28, 103.53)
 _CAFFE_MEANS = (122.7717, 115.9465, 102.9801)
 SOURCES = {
-    "torchvision": ResNetSource(ImageForm(_IMAGENET_MEANS, (58.395, 57.12, 57.375)), 1e-5, True),
+    "torchvision": ResNetSource(ImageForm(_IMAGENET_MEANS, (58.395, 57.12, 57.375)), 1e-5, "pytorch"),
     "mmdetection": ResNetSource(ImageForm(_IMAGENET_MEANS, bgr=True), 1e-5),
     "maskrcnn-benchmark": ResNetSource(ImageForm(_CAFFE_MEANS, bgr=True), 0.0),
     "detectron": ResNetSource(ImageForm(_CAFFE_MEANS, bgr=True), None),
@@ -80,6 +81,11 @@ def _letter(match: re.Match) -> str:
     return "branch2" + "abc"[int(match[1]) - 1]
 
 
+def has_torchvision_names(names: Collection[str]) -> bool:
+    """Whether `names` are those of torchvision's ResNets, which other projects have taken over."""
+    return any(name.endswith("layer1.0.conv1.weight") for name in names)
+
+
 def depth_of(own_names: Mapping[str, str]) -> int:
     """The depth of the ResNet with these names, 101 for example. Raises WeightsError where they make no ResNet."""
     units = {tuple(match.groups()[:2]) for own in own_names.values() if (match := _UNIT.fullmatch(own))}
@@ -97,20 +103,22 @@ def resnet_from(
     trained: ImageForm | None = None,
     images: ImageForm = OURS,
     eps: float = 1e-5,
+    style: str = "caffe",
     accept_stride_change: bool = False,
 ) -> Conversion:
     """Weights of `source`'s ResNet as a state for `lib.models.resnet.ResNet`; every one left out is named.
 
     stages: names of the units here, stage by stage (`ResNet.stages`). trained: the form of the images, where it is not
-    the source's usual one. images, eps: what the backbone will be used with. Raises WeightsError where the network is
-    another one than `source`'s, as a changed place of the stride makes it; unless `accept_stride_change`.
+    the source's usual one. images, eps, style: those of the backbone that the weights are for. Raises WeightsError for
+    units that it does not have, and where it computes another function because of its style, unless
+    `accept_stride_change`.
     """
     own_names = own_resnet_names(list(arrays), detectron=source.eps is None)
-    result = Conversion()
-    if source.stride_on_3x3:
-        _tell_stride(result, depth_of(own_names), accept_stride_change)
+    result, depth = Conversion(), depth_of(own_names)
+    if source.style != style:
+        _tell_style(result, depth, style, accept_stride_change)
     for name, array in arrays.items():
-        target = _in_stages(own_names[name], stages) if name in own_names else None
+        target = _in_stages(own_names[name], stages, depth) if name in own_names else None
         if target is None or target.endswith("num_batches_tracked"):
             result.dropped.append((name, "not a weight of the backbone"))
         elif target in result.state:
@@ -126,28 +134,40 @@ def resnet_from(
     return result
 
 
-def _in_stages(own: str, stages: list[list[str]]) -> str | None:
-    """2.0.branch2a.weight -> res2a.branch2a.weight; None for a unit that is not there."""
+def _in_stages(own: str, stages: list[list[str]], depth: int) -> str:
+    """2.0.branch2a.weight -> res2a.branch2a.weight. Raises WeightsError for a unit that is not there."""
     match = re.fullmatch(r"(\d)\.(\d+)\.(.+)", own)
     if not match:
         return own
     stage, unit = int(match[1]) - 2, int(match[2])
     if not 0 <= stage < len(stages) or unit >= len(stages[stage]):
-        return None
+        raise WeightsError(f"a ResNet-{depth}, deeper than this one, which has {list(map(len, stages))} units a stage")
     return f"{stages[stage][unit]}.{match[3]}"
 
 
-def _tell_stride(result: Conversion, depth: int, accepted: bool) -> None:
-    what = (
-        "torchvision's bottlenecks have the stride of res3a and res4a on the 3x3 convolution, this project's (and the "
-        "originals') on the 1x1 before it, and res5a's 3x3 is dilated here"
-        if depth >= 50
-        else "res5a's first 3x3 convolution is dilated here, where torchvision's has a stride"
-    )
+def _tell_style(result: Conversion, depth: int, style: str, accepted: bool) -> None:
+    """Raise WeightsError, or note, that a backbone of `style` computes another function with these weights."""
+    bottlenecks = depth >= 50
+    if style == "pytorch":
+        if not bottlenecks:
+            return  # their basic units are the same in all projects, and this style reads the same cells
+        what = "these bottlenecks have their stride on the 1x1 convolution, network.STYLE pytorch has it on the 3x3"
+        cure = "use network.STYLE caffe (in tools/convert_weights.py: --style caffe)"
+    else:
+        what = (
+            "torchvision's bottlenecks have the stride of res3a and res4a on the 3x3 convolution, network.STYLE caffe "
+            "has it on the 1x1 before it, and res5a's 3x3 is dilated there"
+            if bottlenecks
+            else "res5a's first 3x3 convolution is dilated with network.STYLE caffe, where torchvision's has a stride"
+        )
+        cure = (
+            "use network.STYLE pytorch, which is the same function (configs/presets/torchvision_backbone.yaml; in "
+            "tools/convert_weights.py: --style pytorch)"
+        )
     if not accepted:
         raise WeightsError(
             f"{what}: with these weights it would be another function, whose features are worse until training has "
-            "adapted them (by how much was not measured); take Caffe-style weights, or --accept-stride-change"
+            f"adapted them; {cure}; tools/convert_weights.py --accept-stride-change converts them all the same"
         )
     result.notes.append(f"another function than the one trained: {what}")
 
@@ -186,8 +206,11 @@ def _adapt_images(result: Conversion, trained: ImageForm, ours: ImageForm) -> No
         shift = shift + bias.double()
         result.notes.append("conv1's bias went into bn_conv1's stored mean")
         result.mapped = [pair for pair in result.mapped if pair[1] != "conv1.bias"]
+    elif trained == ours:
+        return
     state["bn_conv1.running_mean"] = (state["bn_conv1.running_mean"].double() - shift).float()
     result.notes.append(
         f"conv1 and bn_conv1's stored mean changed from images ({'B, G, R' if trained.bgr else 'R, G, B'}) with means "
-        f"{trained.means} and stds {trained.stds} to R, G, B with means {ours.means}; exact but for the outermost cells"
+        f"{trained.means} and stds {trained.stds} to R, G, B with means {ours.means} and stds {ours.stds}; exact but "
+        "for the outermost cells"
     )

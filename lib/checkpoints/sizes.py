@@ -15,6 +15,11 @@ _DEPTHS = {2: (18, 34), 3: (50, 101, 152)}  # by the convolutions in a unit
 _UNIT = re.compile(r"res(\d[a-z]\d*)_branch2([abc])_weight")
 
 
+DEPTH = "network.DEPTH"
+_CLASSES = "number of classes with the background"
+_ANCHORS = "number of anchors, network.ANCHOR_RATIOS x network.ANCHOR_SCALES"
+
+
 @dataclass(frozen=True)
 class NetworkSize:
     """What a file does not say has the originals' size.
@@ -35,23 +40,52 @@ def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None)
 
     Raises WeightsError where the names are those of none of KINDS.
     """
-
-    def first(name: str, usual: int) -> int:
-        shape = shapes.get(name, ())
-        return shape[0] if shape and shape[0] > 0 else usual
-
     kind = kind or _kind_of(shapes)
-    features = first("feat_conv_3x3_weight", 1024)
+    told = _told(shapes)
+    features = told.get("network.FEAT_DIM", 1024)
     values = {
-        "DEPTH": _depth_of(shapes),
-        "WIDTH": first("conv1_weight", 64),
+        "DEPTH": told.get(DEPTH, 101),
+        "WIDTH": told.get("network.WIDTH", 64),
         "FEAT_DIM": features,
-        "FGFA_FEAT_DIM": features + first("em_conv3_weight", 2048),
-        "FLOW_WIDTH": first("conv6_1_weight", 1024) / 1024,
+        "FGFA_FEAT_DIM": told.get("network.FGFA_FEAT_DIM", features + 2048),
+        "FLOW_WIDTH": told.get("network.FLOW_WIDTH", 1.0),
     }
-    classes = max(2, first("rfcn_cls_weight", 49 * 31) // 49)
-    anchors = max(1, first("rpn_cls_score_weight", 18) // 2)
-    return NetworkSize(kind, values, classes, anchors, first("Convolution5_scale_weight", 0))
+    classes, anchors = int(told.get(_CLASSES, 31)), int(told.get(_ANCHORS, 9))
+    return NetworkSize(kind, values, max(2, classes), anchors, _channels(shapes, "Convolution5_scale_weight"))
+
+
+def differing_sizes(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """Key -> `network.DEPTH is 101 in the file and 18 here`, for each size in which two networks differ.
+
+    theirs, ours: shapes by original name. Sizes that one of them does not show are left out.
+    """
+    told, own = _told(theirs), _told(ours)
+    return {
+        key: f"{key} is {told[key]:g} in the file and {own[key]:g} here"
+        for key in own
+        if key in told and told[key] != own[key]
+    }
+
+
+def _told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+    """The sizes that these shapes show, by the configuration's keys; nothing where a layer is missing or damaged."""
+    features, embedding = _channels(shapes, "feat_conv_3x3_weight"), _channels(shapes, "em_conv3_weight")
+    found = {
+        DEPTH: _depth_of(shapes),
+        "network.WIDTH": _channels(shapes, "conv1_weight"),
+        "network.FEAT_DIM": features,
+        "network.FGFA_FEAT_DIM": features + embedding if embedding else 0,
+        "network.FLOW_WIDTH": _channels(shapes, "conv6_1_weight") / 1024,
+        _ANCHORS: _channels(shapes, "rpn_cls_score_weight") // 2,
+        _CLASSES: _channels(shapes, "rfcn_cls_weight") // 49,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _channels(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
+    """The number of output channels of a layer; 0 where it is missing or damaged."""
+    shape = shapes.get(name, ())
+    return max(0, shape[0]) if shape else 0
 
 
 def _kind_of(names: Mapping[str, tuple[int, ...]]) -> str:
@@ -70,7 +104,8 @@ def _kind_of(names: Mapping[str, tuple[int, ...]]) -> str:
 
 def _depth_of(names: Mapping[str, tuple[int, ...]]) -> int:
     found = [match for name in names if (match := _UNIT.fullmatch(name))]
-    units = {match[1] for match in found}
-    convolutions = 3 if not found or any(match[2] == "c" for match in found) else 2
-    depth = len(units) * convolutions + 2 if units else 101
+    if not found:
+        return 0
+    convolutions = 3 if any(match[2] == "c" for match in found) else 2
+    depth = len({match[1] for match in found}) * convolutions + 2
     return min(_DEPTHS[convolutions], key=lambda known: abs(known - depth))  # one with a few units missing, at worst

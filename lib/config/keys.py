@@ -61,6 +61,12 @@ SECTIONS: dict = {
     },
     "network": {
         "DEPTH": choice(101, (18, 34, 50, 101, 152), "Layers of the ResNet backbone."),
+        "STYLE": choice(
+            "caffe",
+            ("caffe", "pytorch"),
+            "Stride of bottlenecks: `caffe`: on the first 1x1 convolution, as in the originals; `pytorch`: on the 3x3, "
+            "as in torchvision's ResNets.",
+        ),
         "WIDTH": integer(64, "Channels of its first convolution; 64 is ResNet's own.", least=1, most=1024),
         "NORM": choice(
             "frozen",
@@ -81,6 +87,12 @@ SECTIONS: dict = {
         "PIXEL_MEANS": entries(
             [103.06, 115.9, 123.15], _MEAN, (3, 3), "Means of B, G, R that are subtracted from a frame.", original=True
         ),
+        "PIXEL_STDS": entries(
+            [1.0, 1.0, 1.0],
+            _STD,
+            (3, 3),
+            "Standard deviations of B, G, R that a frame is then divided by; 1, as in the originals: not divided.",
+        ),
         "IMAGE_STRIDE": integer(
             0, "Pad the network input to a multiple of this many pixels; 0: do not pad.", original=True, most=4096
         ),
@@ -99,9 +111,16 @@ SECTIONS: dict = {
             original=True,
         ),
         "pretrained_model": text(
-            "", "A trained detector of any method to begin from; what it lacks comes from the two files below."
+            "",
+            "A trained detector to begin from, of any method and any classes; what it lacks comes from the two files "
+            "below.",
         ),
-        "pretrained": text("", "Backbone weights to begin from: a file, or the originals' prefix.", original=True),
+        "pretrained": text(
+            "",
+            "Backbone weights to begin from: a file, the originals' prefix, or the name of torchvision's weights, "
+            "`torchvision:ResNet101_Weights.IMAGENET1K_V1`.",
+            original=True,
+        ),
         "pretrained_epoch": integer(0, "Epoch of such a prefix.", original=True),
         "pretrained_flow": text("", "FlowNet-S weights to begin from.", original=True),
     },

@@ -1,4 +1,5 @@
-"""From an image file to what a network reads: read, mirror, resize, subtract the means, exactly as the originals.
+"""From an image file to what a network reads: read, mirror, resize, subtract the means, exactly as the originals; and
+divide by standard deviations, which they do not.
 
 See docs/rules.md, section 3. Images are (h, w, 3) uint8 in OpenCV's B, G, R order until `to_tensor`.
 """
@@ -93,34 +94,37 @@ def resize(image: np.ndarray, short_side: int, longest: int, stride: int = 0) ->
     return resized, scale
 
 
-def to_tensor(image: np.ndarray, means_bgr: tuple[float, ...]) -> Tensor:
-    """(h, w, 3) uint8 B, G, R -> (3, h, w) float32 R, G, B with the channel means subtracted."""
+def to_tensor(image: np.ndarray, means_bgr: tuple[float, ...], stds_bgr: tuple[float, ...] = (1.0, 1.0, 1.0)) -> Tensor:
+    """(h, w, 3) uint8 B, G, R -> (3, h, w) float32 R, G, B: (colour - mean) / standard deviation of its channel."""
     tensor = np.empty((3, *image.shape[:2]), np.float32)
     for channel in range(3):
         # The originals subtract in float64 and then round to float32; a table of the 256 results does both at once.
-        table = (np.arange(256) - float(means_bgr[2 - channel])).astype(np.float32)
+        values = (np.arange(256) - float(means_bgr[2 - channel])) / float(stds_bgr[2 - channel])
+        table = values.astype(np.float32)
         cv2.LUT(np.ascontiguousarray(image[:, :, 2 - channel]), table, dst=tensor[channel])
     return torch.from_numpy(tensor)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How frames become network input: the pair of SCALES, PIXEL_MEANS (B, G, R) and IMAGE_STRIDE of a config."""
+    """How frames become network input: the pair of SCALES, PIXEL_MEANS and PIXEL_STDS (B, G, R), IMAGE_STRIDE."""
 
     short_side: int
     longest: int
     means_bgr: tuple[float, float, float]
     stride: int = 0
+    stds_bgr: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @staticmethod
     def from_config(cfg: Config) -> Preprocessing:
-        short_side, longest = cfg.SCALES[0]
-        return Preprocessing(short_side, longest, tuple(cfg.network.PIXEL_MEANS), cfg.network.IMAGE_STRIDE)
+        (short_side, longest), network = cfg.SCALES[0], cfg.network
+        means, stds = tuple(network.PIXEL_MEANS), tuple(network.PIXEL_STDS)
+        return Preprocessing(short_side, longest, means, network.IMAGE_STRIDE, stds)
 
     def __call__(self, image: np.ndarray, **known: Any) -> Frame:
         """A `Frame` of the (h, w, 3) uint8 B, G, R `image`; known: its other fields, such as frame_id."""
         resized, scale = resize(image, self.short_side, self.longest, self.stride)
-        return Frame(to_tensor(resized, self.means_bgr), scale, **known)
+        return Frame(to_tensor(resized, self.means_bgr, self.stds_bgr), scale, **known)
 
 
 def scale_boxes(boxes: np.ndarray, scale: float, height: int, width: int, snap: bool) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 from lib.config import Config, ConfigError, load_config, to_dict
 from lib.data.classes import Classes, load_classes, require_same_classes
 from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, read_identity
+from lib.engine.compatibility import require_same_function
 from lib.engine.distributed import Processes, joined, processes_from_environment
 from lib.engine.run_log import open_log, quiet_log
 from lib.engine.weights import load_weights
@@ -122,6 +123,8 @@ class Run:
 
         arguments: of the method's `build`. Raises CheckpointError.
         """
+        if self.identity is not None:
+            require_same_function(self.identity, self.cfg, self.weights)
         torch.manual_seed(self.cfg.TRAIN.SEED)
         model = self.method.build(self.cfg, classes.num_classes, **arguments)
         if self.weights is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,17 @@ from torch import Tensor, nn
 
 from lib.checkpoints.conversion import WeightsError, misfits
 from lib.checkpoints.mxnet_params import is_params, read_params
-from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, state_from_params
+from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, original_name, state_from_params
+from lib.checkpoints.resnet_import import SOURCES, has_torchvision_names, resnet_from
+from lib.checkpoints.sizes import DEPTH, differing_sizes
 from lib.engine.checkpoint import CheckpointError, read_tensors
-from lib.models.mxnet_names import mxnet_names
-from lib.models.video_model import VideoModel
+from lib.models.mxnet_names import mxnet_name, mxnet_names
+from lib.models.video_model import Backbone, VideoModel
 
 _LOGGER = logging.getLogger(__name__)
+_OTHER_PROJECTS = (
+    "was it made with another configuration? Weights of other projects go through tools/convert_weights.py first."
+)
 
 
 def load_weights(model: VideoModel, path: str | os.PathLike) -> None:
@@ -31,11 +36,31 @@ def load_weights(model: VideoModel, path: str | os.PathLike) -> None:
     load_state(model, read_weights(path, what_to_do, model, box_rule=box_rule_of(model)), path)
 
 
-def load_backbone(resnet: nn.Module, path: str | os.PathLike) -> None:
+def load_backbone(resnet: Backbone, path: str | os.PathLike) -> bool:
     """Load pre-trained backbone weights (tools/pretrain_backbone.py writes such files) into `resnet`; as strict, but
-    the classifier at the end of MXNet's pre-trained files is left out."""
+    the classifier at the end of pre-trained files is left out.
+
+    A file with torchvision's names loads into a ResNet of style "pytorch" as it is. Returns whether it was such a file.
+    Raises CheckpointError for a ResNet of style "caffe", which would compute another function.
+    """
     what_to_do = "make one with tools/pretrain_backbone.py, or correct network.pretrained"
-    load_state(resnet, read_weights(path, what_to_do, resnet, may_drop=CLASSIFIER), path)
+    state = read_weights(path, what_to_do, resnet, may_drop=CLASSIFIER)
+    torchvisions = has_torchvision_names(state)
+    load_state(resnet, _from_torchvision(state, resnet, path) if torchvisions else state, path)
+    return torchvisions
+
+
+def _from_torchvision(state: dict[str, Tensor], resnet: Backbone, path: str | os.PathLike) -> dict[str, Tensor]:
+    source = SOURCES["torchvision"]
+    try:
+        conversion = resnet_from(
+            state, source, resnet.stages, images=source.images, eps=resnet.bn_eps, style=resnet.style
+        )
+    except WeightsError as error:
+        raise CheckpointError(f"{path}: has torchvision's names; {error}") from error
+    dropped = [name for name, _ in conversion.dropped if not name.endswith("num_batches_tracked")]
+    _LOGGER.info("%s: weights with torchvision's names; left out: %s", path, ", ".join(dropped) or "-")
+    return conversion.state
 
 
 def load_flow(flow_net: nn.Module, path: str | os.PathLike) -> None:
@@ -71,8 +96,9 @@ def read_weights(
 
 
 def _read_params(path: Path, model: nn.Module, may_drop: tuple[str, ...], box_rule: BoxRule) -> dict[str, Tensor]:
+    params = read_params(path)
     try:
-        conversion = state_from_params(read_params(path), mxnet_names(model), box_rule, may_drop)
+        conversion = state_from_params(params, mxnet_names(model), box_rule, may_drop)
     except WeightsError as error:
         raise CheckpointError(f"{path}: {error}") from error
     for name, why in conversion.dropped:
@@ -80,6 +106,11 @@ def _read_params(path: Path, model: nn.Module, may_drop: tuple[str, ...], box_ru
     for note in conversion.notes:
         _LOGGER.warning("%s: %s", path, note)
     own = model.state_dict()
+    # Of a deeper network what this one has would be taken, and the rest called unused
+    shapes = {original_name(name): array.shape for name, array in params.named().items()}
+    depth = differing_sizes(shapes, shapes_by_original_name(own)).get(DEPTH)
+    if depth is not None:
+        raise CheckpointError(f"{path}: {depth}; set it to the file's, or give another file")
     unused = sorted(set(conversion.state) - set(own))
     if unused:
         more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
@@ -107,12 +138,17 @@ def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss:
     state = _named_weights(state, path)
     problems = misfits(module.state_dict(), state, may_miss)
     if problems:
-        raise CheckpointError(
-            f"{path}: does not fit this model; was it made with another configuration (depth, width, classes)? "
-            f"Weights of other projects go through tools/convert_weights.py first.\n{problems}"
-        )
+        different = differing_sizes(shapes_by_original_name(state), shapes_by_original_name(module.state_dict()))
+        sizes = "; ".join(different.values())
+        reason = f"{sizes}. Set them to the file's, or give another file." if sizes else _OTHER_PROJECTS
+        raise CheckpointError(f"{path}: does not fit this model: {reason}\n{problems}")
     check_finite(state.items(), path)
     module.load_state_dict(state, strict=False)  # strictly checked above, counters aside
+
+
+def shapes_by_original_name(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shapes of weights named as here, by the originals' names, which say the same whatever module they lie in."""
+    return {original: tuple(value.shape) for name, value in state.items() if (original := mxnet_name(name))}
 
 
 def check_finite(named: Iterable[tuple[str, Tensor]], path: str | os.PathLike) -> None:

@@ -27,13 +27,14 @@ STRIDE = 16  # network-input pixels per feature cell
 def build_features(cfg: Config, bn_eps: float = 1e-5) -> Features:
     """The shared feature extractor that `cfg.network` describes, with random weights. bn_eps: where it has none."""
     network = cfg.network
-    resnet = ResNet(network.DEPTH, network.WIDTH, network.NORM, network.BN_EPS or bn_eps)
+    resnet = ResNet(network.DEPTH, network.WIDTH, network.NORM, network.BN_EPS or bn_eps, network.STYLE)
     return Features(resnet, network.FEAT_DIM)
 
 
 def build_flow_net(cfg: Config, scale_channels: int = 0) -> FlowNetS:
     """The flow network that `cfg.network` describes, with random weights; with a scale map if it has channels."""
-    return FlowNetS(cfg.network.FLOW_WIDTH, scale_channels)
+    stds_bgr = cfg.network.PIXEL_STDS
+    return FlowNetS(cfg.network.FLOW_WIDTH, scale_channels, pixel_stds=tuple(stds_bgr[::-1]))
 
 
 def build_detector(cfg: Config, num_classes: int) -> Detector:

@@ -18,7 +18,8 @@ _STRONGEST_MEAN = 255.0  # of a colour channel
 class FlowNetS(nn.Module):
     """Two images -> the flow from the first to the second, in feature cells, and a scale map if one is asked for.
 
-    Images are as the detector reads them: (B, 3, H, W) float32, RGB, means subtracted. The flow is (B, 2, h, w) with
+    Images are as the detector reads them: (B, 3, H, W) float32, RGB, means subtracted, divided by the standard
+    deviations `pixel_stds` (R, G, B; network.PIXEL_STDS), which are undone here. The flow is (B, 2, h, w) with
     h = ceil(H/16) and w = ceil(W/16): at (dx, dy) = flow[:, :, y, x], the content of the first image's cell (x, y) lies
     in the second at (x + dx, y + dy), which is where `lib.ops.flow_warp` reads the second's features.
 
@@ -27,7 +28,12 @@ class FlowNetS(nn.Module):
     where autocast surrounds it. Modules have the original parameters' names (`lib.models.mxnet_names`).
     """
 
-    def __init__(self, width: float = 1.0, scale_channels: int = 0) -> None:
+    def __init__(
+        self,
+        width: float = 1.0,
+        scale_channels: int = 0,
+        pixel_stds: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ) -> None:
         super().__init__()
         if width <= 0:
             raise ValueError(f"FlowNetS width must be above 0, not {width}")
@@ -57,6 +63,7 @@ class FlowNetS(nn.Module):
         joined = c128 + c64 + 2
         self.Convolution5 = nn.Conv2d(joined, 2, 3, padding=1)
         self.Convolution5_scale = nn.Conv2d(joined, scale_channels, 1) if scale_channels else None
+        self.register_buffer("pixel_stds", torch.tensor(pixel_stds).view(1, 3, 1, 1), persistent=False)
         self._initialise()
         self._memory_format = fast_memory_format(c64)
         for name, conv in self.named_children():
@@ -67,13 +74,12 @@ class FlowNetS(nn.Module):
         """Flow from each of `images` to the one of `others` in the same place, and the scale map or None."""
         return self.between_halves(self.halve(images), self.halve(others))
 
-    @staticmethod
-    def halve(images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) as the network looks at them: (B, 3, ceil(H/2), ceil(W/2)), divided by 255.
+    def halve(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the network looks at them: (B, 3, ceil(H/2), ceil(W/2)), (colour - mean) / 255.
 
         It is a map per image, so what is compared with several others is halved once.
         """
-        return mean_of_blocks(images / _STRONGEST_MEAN)
+        return mean_of_blocks(images / _STRONGEST_MEAN) * self.pixel_stds
 
     def between_halves(self, halves: Tensor, other_halves: Tensor) -> tuple[Tensor, Tensor | None]:
         """`forward` for images that went through `halve`."""

@@ -1,8 +1,13 @@
-"""ResNet-v1 in the Caffe/MSRA form that the originals use (He et al. 2016; docs/rules.md, section 1).
+"""ResNet-v1 with stride 16, in the originals' form and in torchvision's (He et al. 2016; docs/rules.md, section 1).
 
-Differences from the form torchvision ships: the stride of a bottleneck sits on its first 1x1 convolution, and res5
-keeps stride 1 with dilated 3x3 convolutions, so the overall stride is 16. Modules carry Caffe's names (res2a, res3b1,
-branch2a, ...), from which `lib.models.mxnet_names` derives the original parameter names.
+The two forms, network.STYLE, differ in where a bottleneck has its stride: "caffe", the originals', on the first 1x1
+convolution; "pytorch", torchvision's, on the 3x3. In both, res5 keeps the resolution of res4 and its 3x3 convolutions
+are dilated by 2 instead. In "pytorch" the first of them is not: its stride is left out, so it reads the same cells as
+before, and only what follows it reads a map of twice the resolution. At every second cell res5 is then exactly what
+the network with stride 32 computes, and everywhere torchvision's `replace_stride_with_dilation=[False, False, True]`.
+
+Modules carry Caffe's names (res2a, res3b1, branch2a, ...) in both, from which `lib.models.mxnet_names` derives the
+original parameter names.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ UNITS_PER_STAGE: dict[int, tuple[int, int, int, int]] = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
+STYLES = ("caffe", "pytorch")
 
 
 class FrozenBatchNorm(nn.Module):
@@ -64,12 +70,15 @@ def freeze_batch_norms(module: nn.Module) -> nn.Module:
 def fold_batch_norms(module: nn.Module) -> nn.Module:
     """Fold every normalisation `bn_<name>` into the convolution `<name>` beside it, by its stored statistics.
 
-    In place; returns `module`, which computes the same in evaluation mode and has no normalisation left.
+    In place; returns `module`, which computes the same in evaluation mode and has no normalisation left. Raises
+    TypeError where the layer beside a normalisation is no convolution.
     """
     for parent in list(module.modules()):
         for name, norm in list(parent.named_children()):
             if isinstance(norm, (FrozenBatchNorm, nn.BatchNorm2d)):
-                conv = getattr(parent, name.removeprefix("bn_"))
+                conv = parent.get_submodule(name.removeprefix("bn_"))
+                if not isinstance(conv, nn.Conv2d):
+                    raise TypeError(f"'{name}' cannot be folded into a {type(conv).__name__}, only into a Conv2d")
                 scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # (C,)
                 conv.bias = nn.Parameter((norm.bias - norm.running_mean * scale).detach())
                 conv.weight = nn.Parameter((conv.weight * scale[:, None, None, None]).detach())
@@ -83,22 +92,32 @@ def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, dil
 
 
 class _Bottleneck(nn.Module):
-    """1x1 (with the stride), 3x3, 1x1 and the shortcut: (B, in, H, W) -> (B, 4 * width, H/stride, W/stride)."""
+    """1x1, 3x3, 1x1 and the shortcut: (B, in, H, W) -> (B, 4 * width, H/stride, W/stride).
+
+    dilations: of the first 3x3 convolution of a unit, here the only one, and of the others. style: one of STYLES.
+    """
 
     expansion = 4
 
     def __init__(
-        self, in_channels: int, width: int, stride: int, dilation: int, norm: Callable[[int], nn.Module]
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        dilations: tuple[int, int],
+        norm: Callable[[int], nn.Module],
+        style: str,
     ) -> None:
         super().__init__()
+        stride_1x1, stride_3x3 = (stride, 1) if style == "caffe" else (1, stride)
         out_channels = width * self.expansion
         self.branch1 = None
         if stride != 1 or in_channels != out_channels:
             self.branch1 = _conv(in_channels, out_channels, 1, stride)
             self.bn_branch1 = norm(out_channels)
-        self.branch2a = _conv(in_channels, width, 1, stride)
+        self.branch2a = _conv(in_channels, width, 1, stride_1x1)
         self.bn_branch2a = norm(width)
-        self.branch2b = _conv(width, width, 3, dilation=dilation)
+        self.branch2b = _conv(width, width, 3, stride_3x3, dilations[0])
         self.bn_branch2b = norm(width)
         self.branch2c = _conv(width, out_channels, 1)
         self.bn_branch2c = norm(out_channels)
@@ -112,21 +131,30 @@ class _Bottleneck(nn.Module):
 
 
 class _Basic(nn.Module):
-    """Two 3x3, the first with the stride, and the shortcut: (B, in, H, W) -> (B, width, H/stride, W/stride)."""
+    """Two 3x3, the first with the stride, and the shortcut: (B, in, H, W) -> (B, width, H/stride, W/stride).
+
+    dilations: of the two. style: one of STYLES; the stride has the same place in both.
+    """
 
     expansion = 1
 
     def __init__(
-        self, in_channels: int, width: int, stride: int, dilation: int, norm: Callable[[int], nn.Module]
+        self,
+        in_channels: int,
+        width: int,
+        stride: int,
+        dilations: tuple[int, int],
+        norm: Callable[[int], nn.Module],
+        style: str,
     ) -> None:
         super().__init__()
         self.branch1 = None
         if stride != 1 or in_channels != width:
             self.branch1 = _conv(in_channels, width, 1, stride)
             self.bn_branch1 = norm(width)
-        self.branch2a = _conv(in_channels, width, 3, stride, dilation)
+        self.branch2a = _conv(in_channels, width, 3, stride, dilations[0])
         self.bn_branch2a = norm(width)
-        self.branch2b = _conv(width, width, 3, dilation=dilation)
+        self.branch2b = _conv(width, width, 3, dilation=dilations[1])
         self.bn_branch2b = norm(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,27 +180,35 @@ class ResNet(nn.Module):
 
     depth: 18, 34, 50, 101 or 152. width: channels of conv1; 64 is ResNet's own, less makes a small net.
     norm: "frozen" (stored statistics, as the originals) or "trained" (`nn.BatchNorm2d`, for nets without pre-training).
-    The weights start as He et al. 2015 draw them; raises ValueError for another depth or norm.
+    style: "caffe" or "pytorch", see above. stages: the names of its units, stage by stage, from res2 on.
+    The weights start as He et al. 2015 draw them; raises ValueError for another depth, norm or style.
     """
 
-    def __init__(self, depth: int, width: int = 64, norm: str = "frozen", bn_eps: float = 1e-5) -> None:
+    def __init__(
+        self, depth: int, width: int = 64, norm: str = "frozen", bn_eps: float = 1e-5, style: str = "caffe"
+    ) -> None:
         super().__init__()
         if depth not in UNITS_PER_STAGE:
             raise ValueError(f"ResNet depth must be one of {sorted(UNITS_PER_STAGE)}, not {depth!r}")
         if norm not in ("frozen", "trained"):
             raise ValueError(f"ResNet norm must be 'frozen' or 'trained', not {norm!r}")
+        if style not in STYLES:
+            raise ValueError(f"ResNet style must be one of {STYLES}, not {style!r}")
         make_norm = partial(FrozenBatchNorm if norm == "frozen" else nn.BatchNorm2d, eps=bn_eps)
         unit = _Bottleneck if depth >= 50 else _Basic
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn_conv1 = make_norm(width)
         self.stages = unit_names(depth)
+        self.style, self.bn_eps = style, bn_eps
         channels = width
         for stage, names in enumerate(self.stages):
             stage_width = width * 2**stage
             dilation = 2 if stage == 3 else 1
             for index, name in enumerate(names):
                 stride = 2 if index == 0 and stage in (1, 2) else 1
-                self.add_module(name, unit(channels, stage_width, stride, dilation, make_norm))
+                first_dilation = 1 if index == 0 and style == "pytorch" else dilation
+                dilations = (first_dilation, dilation)
+                self.add_module(name, unit(channels, stage_width, stride, dilations, make_norm, style))
                 channels = stage_width * unit.expansion
         self.out_channels = channels
         for module in self.modules():
@@ -184,5 +220,5 @@ class ResNet(nn.Module):
         x = F.max_pool2d(x, 3, stride=2, padding=1)  # (B, width, H/4, W/4)
         for names in self.stages:  # res2 keeps H/4, res3 makes H/8, res4 H/16, res5 keeps H/16
             for name in names:
-                x = getattr(self, name)(x)
+                x = self.get_submodule(name)(x)
         return x

@@ -54,6 +54,21 @@ class VideoModel(Protocol):
         """
 
 
+class Backbone(Protocol):
+    """What loading pre-trained weights needs to know of a ResNet, which is an `nn.Module`.
+
+    stages: the names of its units, stage by stage. style: "caffe" or "pytorch" (network.STYLE). bn_eps: the epsilon of
+    its batch normalisation.
+    """
+
+    stages: list[list[str]]
+    style: str
+    bn_eps: float
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """See `nn.Module`."""
+
+
 class KnownFlow(Protocol):
     """A flow that takes the place of the learned one in testing: zero, or what a generator of videos knows."""
 

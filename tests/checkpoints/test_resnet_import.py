@@ -43,22 +43,22 @@ def own_stages(resnet, images):
     x = F.max_pool2d(F.relu(resnet.bn_conv1(resnet.conv1(images))), 3, stride=2, padding=1)
     for names in resnet.stages:
         for name in names:
-            x = getattr(resnet, name)(x)
+            x = resnet.get_submodule(name)(x)
         yield x
 
 
 def converted(arrays, source, depth, **options):
-    resnet = empty_resnet(depth)
+    resnet = empty_resnet(depth, style=options.get("style", "caffe"))
     result = resnet_from(arrays, source, resnet.stages, **options)
     assert misfits(resnet.state_dict(), result.state) == ""
     resnet.load_state_dict(result.state, assign=True)
     return resnet, result
 
 
-def empty_resnet(depth, eps=1e-5):
+def empty_resnet(depth, eps=1e-5, style="caffe"):
     """To be filled, which spares the time to draw weights."""
     with torch.device("meta"):
-        return ResNet(depth, bn_eps=eps).eval()
+        return ResNet(depth, bn_eps=eps, style=style).eval()
 
 
 def same_means(source):
@@ -172,6 +172,8 @@ def test_torchvisions_weights_are_refused_unless_the_change_is_accepted(colours)
     net = their_resnet(50, stride_on_3x3=True)
     with pytest.raises(WeightsError, match=r"stride of res3a and res4a on the 3x3.*--accept-stride-change"):
         resnet_from(net.state_dict(), source, unit_names(50))
+    with pytest.raises(WeightsError, match=r"stride on the 1x1.*STYLE caffe"):
+        resnet_from(net.state_dict(), SOURCES["mmdetection"], unit_names(50), style="pytorch")
     resnet, result = converted(net.state_dict(), source, 50, trained=same_means(source), accept_stride_change=True)
     assert "another function" in result.notes[0]
     own = list(own_stages(resnet, images_in(OURS, colours)))
@@ -188,6 +190,21 @@ def test_torchvisions_weights_are_refused_unless_the_change_is_accepted(colours)
     )
     for a, b in zip(own[:3], theirs, strict=False):
         assert_close(a, b)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("depth", [18, 50])
+def test_torchvisions_weights_for_a_network_of_its_style(depth, colours):
+    """The same function, also of images without its standard deviations."""
+    source = SOURCES["torchvision"]
+    net = their_resnet(depth, stride_on_3x3=True)
+    resnet, result = converted(net.state_dict(), source, depth, trained=same_means(source), style="pytorch")
+    assert not any("another function" in note for note in result.notes)
+    own = list(own_stages(resnet, images_in(OURS, colours)))
+    theirs = list(stages_of(net, images_in(same_means(source), colours)))
+    for a, b in zip(own[:3], theirs, strict=False):
+        assert_close(a, b)
+    assert_close(own[3][:, :, ::2, ::2], theirs[3])
 
 
 @pytest.mark.parametrize("name", SOURCES)

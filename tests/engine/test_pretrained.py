@@ -7,9 +7,13 @@ import torch
 
 from dff.model import build_dff
 from fgfa.model import build_fgfa
+from lib.data.classes import Classes
 from lib.engine.checkpoint import CheckpointError, save_tensors
 from lib.engine.pretrained import load_parts, load_pretrained
 from tests.models.small import NUM_CLASSES, small_config, small_rfcn, with_video_keys
+
+CLASSES = Classes(tuple("abcde"), tuple("abcde"))  # as many as the small models have
+CFG = small_config()
 
 
 def video_model(build, seed, *overrides):
@@ -27,7 +31,7 @@ def test_a_video_method_takes_over_what_an_rfcn_has(build, rfcn_file, caplog):
     model, source = video_model(build, 2), small_rfcn(seed=1)
     untouched = {name: value.clone() for name, value in model.flow_net.state_dict().items()}
     with caplog.at_level(logging.INFO):
-        assert load_parts(model, rfcn_file) == {"features", "detector"}
+        assert load_parts(model, rfcn_file, CFG, CLASSES) == {"features", "detector"}
     for part in ("features", "detector"):
         given = getattr(source, part).state_dict()
         taken = getattr(model, part).state_dict()
@@ -40,7 +44,7 @@ def test_a_video_method_takes_over_what_an_rfcn_has(build, rfcn_file, caplog):
 def test_a_second_phase_takes_over_everything(tmp_path):
     first, second = video_model(build_fgfa, 1), video_model(build_fgfa, 2)
     path = save_tensors({"model": first.state_dict()}, tmp_path / "phase1.pth")
-    assert load_parts(second, path) == {"features", "detector", "flow_net", "embed_net"}
+    assert load_parts(second, path, CFG, CLASSES) == {"features", "detector", "flow_net", "embed_net"}
     expected = first.state_dict()
     assert all(torch.equal(expected[name], value) for name, value in second.state_dict().items())
 
@@ -48,7 +52,7 @@ def test_a_second_phase_takes_over_everything(tmp_path):
 def test_deep_feature_flow_keeps_its_scale_map_where_the_file_has_none(tmp_path):
     path = save_tensors({"model": video_model(build_fgfa, 1).state_dict()}, tmp_path / "fgfa.pth")
     model = video_model(build_dff, 2)
-    assert "flow_net" in load_parts(model, path)
+    assert "flow_net" in load_parts(model, path, CFG, CLASSES)
     assert torch.equal(model.flow_net.Convolution5_scale.bias, torch.ones_like(model.flow_net.Convolution5_scale.bias))
 
 
@@ -57,13 +61,13 @@ def test_another_shape_is_named_and_nothing_is_half_loaded(tmp_path):
     state["detector.head.rfcn_cls.weight"] = torch.zeros(1)
     path = save_tensors(state, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="rfcn_cls.weight.*model"):
-        load_parts(video_model(build_dff, 2), path)
+        load_parts(video_model(build_dff, 2), path, CFG, CLASSES)
 
 
 def test_a_file_without_a_detector_is_refused(tmp_path):
     path = save_tensors(small_rfcn().features.resnet.state_dict(), tmp_path / "backbone.pth")
     with pytest.raises(CheckpointError, match=r"none of this model's parts.*features"):
-        load_parts(small_rfcn(), path)
+        load_parts(small_rfcn(), path, CFG, CLASSES)
 
 
 def test_backbone_and_flow_come_from_the_files_that_the_configuration_names(tmp_path):
@@ -72,7 +76,7 @@ def test_backbone_and_flow_come_from_the_files_that_the_configuration_names(tmp_
     flow = save_tensors(video_model(build_fgfa, 5).flow_net.state_dict(), tmp_path / "flow.pth")
     model = video_model(build_dff, 2)
     cfg = small_config(f"network.pretrained={tmp_path / 'backbone'}", f"network.pretrained_flow={flow}")
-    load_pretrained(model, cfg)
+    load_pretrained(model, cfg, CLASSES)
     assert backbone.is_file()
     assert torch.equal(model.features.resnet.conv1.weight, other.features.resnet.conv1.weight)
     assert torch.equal(model.flow_net.conv3.weight, video_model(build_fgfa, 5).flow_net.conv3.weight)
@@ -84,7 +88,7 @@ def test_what_a_whole_model_gives_is_not_taken_from_elsewhere(rfcn_file, tmp_pat
     cfg = small_config(
         f"network.pretrained_model={rfcn_file}", "network.pretrained=not_needed.pth", f"network.pretrained_flow={flow}"
     )
-    load_pretrained(model, cfg)
+    load_pretrained(model, cfg, CLASSES)
     source = small_rfcn(seed=1)
     assert torch.equal(model.features.resnet.conv1.weight, source.features.resnet.conv1.weight)
     assert torch.equal(model.detector.head.rfcn_cls.weight, source.detector.head.rfcn_cls.weight)
@@ -94,7 +98,7 @@ def test_what_a_whole_model_gives_is_not_taken_from_elsewhere(rfcn_file, tmp_pat
 def test_half_precision_starts_load_as_float32(tmp_path):
     state = {name: value.half() for name, value in small_rfcn(seed=1).state_dict().items()}
     model = small_rfcn(seed=2)
-    load_parts(model, save_tensors(state, tmp_path / "half.pth"))
+    load_parts(model, save_tensors(state, tmp_path / "half.pth"), CFG, CLASSES)
     weight = model.features.feat_conv_3x3.weight
     assert weight.dtype == torch.float32
     assert torch.equal(weight, small_rfcn(seed=1).features.feat_conv_3x3.weight.half().float())
@@ -102,6 +106,6 @@ def test_half_precision_starts_load_as_float32(tmp_path):
 
 def test_random_parts_are_warned_of(rfcn_file, caplog):
     with caplog.at_level(logging.WARNING):
-        load_pretrained(video_model(build_dff, 2), small_config(f"network.pretrained_model={rfcn_file}"))
+        load_pretrained(video_model(build_dff, 2), small_config(f"network.pretrained_model={rfcn_file}"), CLASSES)
     assert "pretrained_flow is empty" in caplog.text
     assert "NORM" not in caplog.text

@@ -10,6 +10,7 @@ import torchvision
 from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.checkpoints.mxnet_params import ParamsFile, read_params, write_params
+from lib.config import to_dict
 from lib.engine.checkpoint import CheckpointFolder, save_tensors
 from lib.engine.weights import load_backbone, load_flow, load_weights
 from lib.errors import InputError
@@ -98,6 +99,15 @@ def test_a_trained_checkpoint_becomes_what_the_originals_would_have_saved(tmp_pa
     assert all(array.tobytes() == found.named()[name].tobytes() for name, array in expected.items())
 
 
+def test_what_the_originals_cannot_do_is_noted(tmp_path, run):
+    cfg = small_config("network.STYLE=pytorch", "network.PIXEL_STDS=[2, 1, 1]")
+    path = save_tensors({"model": network("rfcn").state_dict(), "config": to_dict(cfg)}, tmp_path / "a.pth")
+    status, out, _ = run(path, tmp_path / "a.params")
+    assert status == 0
+    assert re.search(r"^note .*network\.STYLE pytorch: the originals' networks have caffe", out, re.M)
+    assert re.search(r"^note .*network\.PIXEL_STDS \[2\.0, 1\.0, 1\.0\]", out, re.M)
+
+
 def test_box_weights_without_test_entries(tmp_path, run):
     model = network("rfcn")
     own = save_tensors(model.state_dict(), tmp_path / "own.pth")
@@ -129,6 +139,14 @@ def test_torchvisions_resnet(tmp_path, run):
     assert status == 0
     assert re.search(r"^dropped +fc\.weight", out, re.M)
     load_backbone(ResNet(50), tmp_path / "a.pth")
+    stds = ("--pixel-stds", 57.375, 57.12, 58.395, "--pixel-means", 103.53, 116.28, 123.675)
+    status, out, _ = run(tmp_path / "r50.pth", tmp_path / "b.pth", "--kind", "torchvision", "--style", "pytorch", *stds)
+    assert status == 0
+    assert not re.search("^note", out, re.M)  # nothing had to be changed
+    theirs = torch.load(tmp_path / "r50.pth", weights_only=True)
+    ours = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    assert torch.equal(ours["conv1.weight"], theirs["conv1.weight"])
+    assert torch.equal(ours["res4a.branch2b.weight"], theirs["layer3.0.conv2.weight"])
 
 
 def test_detectrons_pickle(tmp_path, run):
