@@ -24,7 +24,8 @@ def main(argv: list[str] | None = None) -> None:
     run = run_of(arguments, METHOD)
     batch_images = run.cfg.TEST.BATCH_IMAGES
     with run.testing(folder_suffix(arguments.flow, arguments.videos)) as folder:
-        test_set = open_test_set(run, arguments.videos)
+        with run.processes.main_first():  # it parses the annotations, the others read its cache
+            test_set = open_test_set(run, arguments.videos)
         flow = known_flow(arguments.flow, run.cfg)
         model = run.load_model(test_set.classes, known_flow=flow)
         preprocess = Preprocessing.from_config(run.cfg)
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
                 for frame, found in answers if arguments.raw else with_seq_nms(answers, run.cfg):
                     results.add(frame, found)
                 results.end_video()
-        if not arguments.raw:
+        if run.processes.is_main and not arguments.raw:
             evaluate_test(run, folder, test_set)
 
 

@@ -21,7 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     run = run_of(arguments, METHOD)
     batch_images = run.cfg.TEST.BATCH_IMAGES
     with run.testing(folder_suffix(videos=arguments.videos)) as folder:
-        test_set = open_test_set(run, arguments.videos)
+        with run.processes.main_first():  # it parses the annotations, the others read its cache
+            test_set = open_test_set(run, arguments.videos)
         model = run.load_model(test_set.classes)
         preprocess = Preprocessing.from_config(run.cfg)
         postprocess = build_postprocess(run.cfg, METHOD.score_threshold, raw=arguments.raw or None)
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
                 for frame, found in answers if arguments.raw else with_seq_nms(answers, run.cfg):
                     results.add(frame, found)
                 results.end_video()
-        if not arguments.raw:
+        if run.processes.is_main and not arguments.raw:
             evaluate_test(run, folder, test_set)
 
 

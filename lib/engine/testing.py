@@ -23,6 +23,8 @@ from lib.data.imagenet_vid import ImageNetVID, Video
 from lib.engine.inference import Timing
 from lib.engine.provenance import file_digest, provenance
 from lib.engine.run import Run
+from lib.engine.shared_results import file_of_process, is_finished_share, join_shares, note_share
+from lib.engine.sharing import share_videos
 from lib.evaluation.evaluate import EVALUATION, Evaluation, KnownMotion, evaluate, find_motion
 from lib.evaluation.results_file import (
     DECIMALS,
@@ -90,10 +92,11 @@ def known_flow(kind: str, cfg: Config) -> KnownFlow | None:
 class TestResults:
     """The results file of a test; use it in a `with` statement.
 
-    `left` are the videos that still have to be detected in: those that an interrupted test of the same weights,
-    configuration and videos has done are kept, and where such a test is finished, none are left. `timing` is to be
-    given to the inference loop. raw: keep more decimals, for Seq-NMS to come. redo: detect anew in any case.
-    flow: what gave the flow. Raises OutputError.
+    `left` are the videos that this process still has to detect in: those that an interrupted test of the same weights,
+    configuration and videos has done are kept, and where such a test is finished, none are left. Several processes
+    share the videos (`lib.engine.sharing`); the main one joins their results to the file that one process would write.
+    `timing` is to be given to the inference loop. raw: keep more decimals, for Seq-NMS to come. redo: detect anew in
+    any case. flow: what gave the flow. Raises OutputError.
     """
 
     def __init__(
@@ -104,30 +107,44 @@ class TestResults:
         self.fingerprint = _fingerprint(run, test_set, raw, flow)
         self.timing = Timing()
         self.key_frames = 0  # of Deep Feature Flow
-        self._videos = test_set.videos
-        self.finished = not redo and _is_finished(self.path, self.fingerprint)
         self.left: list[Video] = []
+        self._videos, self._redo = test_set.videos, redo
+        self._decimals = RAW_DECIMALS if raw else DECIMALS
         self._writer: ResultsWriter | None = None
-        self._redo, self._decimals = redo, RAW_DECIMALS if raw else DECIMALS
 
     def __enter__(self) -> TestResults:
-        if self.finished:
+        processes = self.run.processes
+        # The main process decides for all
+        self._finished = processes.gather_objects(not self._redo and _is_finished(self.path, self.fingerprint))[0]
+        if self._finished:
             _LOGGER.info(
                 "%s: already detected with these weights and this configuration (--redo repeats it)", self.path
             )
             return self
-        run = f"redo of {self.fingerprint}" if self._redo else self.fingerprint
-        self._writer = ResultsWriter(self.path, run, self._decimals).__enter__()
+        shares = share_videos([video.length for video in self._videos], processes.size)
+        self._own = shares[processes.rank]
+        self._files = [file_of_process(self.path, rank, processes.size) for rank in range(processes.size)]
+        self._mark = f"redo of {self.fingerprint}" if self._redo else self.fingerprint
+        file = self._files[processes.rank]
+        if processes.size > 1 and is_finished_share(file, self._mark):
+            return self
+        self._writer = ResultsWriter(file, self._mark, self._decimals).__enter__()
         done = self._writer.done
-        self.left = self._videos[done:]
+        self.left = [self._videos[number] for number in self._own[done:]]
         if done:
-            _LOGGER.info("going on after %d of %d videos that an interrupted test has done", done, len(self._videos))
-        frames = sum(video.length for video in self.left)
-        self._bar = tqdm(total=frames, unit="frame", desc="testing", smoothing=0.05, dynamic_ncols=True)
+            _LOGGER.info("going on after %d of %d videos that an interrupted test has done", done, len(self._own))
+        self._bar = tqdm(
+            total=sum(video.length for video in self.left),
+            unit="frame",
+            desc="testing",
+            smoothing=0.05,
+            dynamic_ncols=True,
+            disable=not processes.is_main,
+        )
         return self
 
     def add(self, frame: Frame, detections: Detections) -> None:
-        """Append the detections in one frame, the next one of the test set."""
+        """Append the detections in one frame, the next one of `left`."""
         self._writer.add(frame.frame_id, detections)
         self.key_frames += bool(frame.key_frame)
         self._bar.update()
@@ -137,20 +154,33 @@ class TestResults:
         self._writer.checkpoint(self._writer.done + 1)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        if self._writer is None:
+        processes = self.run.processes
+        if self._writer is not None:
+            self._bar.close()
+            self._writer.__exit__(kind, error, trace)
+        if kind is not None or self._finished:
             return
-        self._bar.close()
-        self._writer.__exit__(kind, error, trace)
-        if kind is None:
-            _LOGGER.info("%s: %s", self.path, self.timing.summary())
-            if self.key_frames:
-                interval = self.timing.frames / self.key_frames
-                _LOGGER.info("%d key frames, one in %.2f frames", self.key_frames, interval)
-            made_with = provenance(self.run.cfg, self.run.device, self.run.weights)
-            content = {"results": sha256_of(self.path), "fingerprint": self.fingerprint, **made_with}
-            write_json(_finished_file(self.path), content)
-            if len(self.left) == len(self._videos):  # of part of the videos it would not be the test's
-                write_json(self.folder / TIMING, self.timing.to_json())
+        if processes.size > 1:
+            if self._writer is not None:
+                note_share(self._writer.path, self._mark, self._own, self._writer.ends)
+            processes.wait_for_all()
+            if processes.is_main:
+                join_shares(self.path, self._files, len(self._videos))
+            processes.wait_for_all()
+        if processes.is_main:
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """Log the times; note beside the results what they were made with."""
+        _LOGGER.info("%s: %s", self.path, self.timing.summary())
+        if self.key_frames:
+            interval = self.timing.frames / self.key_frames
+            _LOGGER.info("%d key frames, one in %.2f frames", self.key_frames, interval)
+        made_with = provenance(self.run.cfg, self.run.device, self.run.weights)
+        content = {"results": sha256_of(self.path), "fingerprint": self.fingerprint, **made_with}
+        write_json(_finished_file(self.path), content)
+        if len(self.left) == len(self._own):  # of part of the videos it would not be the test's
+            write_json(self.folder / TIMING, self.timing.to_json())
 
 
 def evaluate_test(run: Run, folder: Path, test_set: TestSet) -> Evaluation:

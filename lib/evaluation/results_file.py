@@ -102,6 +102,7 @@ class ResultsWriter:
         self.path, self.run = Path(os.path.realpath(path)), run
         self.part, self.progress = _unfinished_files(self.path)
         self.done = 0  # what `checkpoint` was last given
+        self.ends: list[int] = []  # bytes written at each checkpoint
         self._file: IO[bytes] | None = None
         self._stack = ExitStack()
         score, place = (f"%.{number}f" for number in decimals)
@@ -111,7 +112,8 @@ class ResultsWriter:
         check_output(self.path)
         with ExitStack() as stack:
             file = stack.enter_context(hold_file(self.part))
-            self.done, size = self._interrupted(file)
+            self.done, self.ends = self._interrupted(file)
+            size = self.ends[-1] if self.ends else 0
             with output_errors(self.part):
                 file.truncate(size)
                 file.seek(size)
@@ -138,18 +140,21 @@ class ResultsWriter:
         with output_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
-        write_text(self.progress, json.dumps({"run": self.run, "done": done, "size": self._file.tell()}))
+        self.ends.append(self._file.tell())
+        note = {"run": self.run, "done": done, "size": self.ends[-1], "ends": self.ends}
+        write_text(self.progress, json.dumps(note))
         self.done = done
 
-    def _interrupted(self, file: IO[bytes]) -> tuple[int, int]:
-        """(done, bytes) at the last checkpoint of an interrupted writer of this run; zeros without one."""
+    def _interrupted(self, file: IO[bytes]) -> tuple[int, list[int]]:
+        """What an interrupted writer of this run has done, and the bytes at each checkpoint; 0 and [] without one."""
         try:
             noted = json.loads(self.progress.read_text(encoding="utf-8"))
-            if noted["run"] == self.run and os.fstat(file.fileno()).st_size >= noted["size"]:
-                return int(noted["done"]), int(noted["size"])
-        except (OSError, ValueError, KeyError, TypeError):
+            ends = [int(end) for end in noted["ends"]]
+            if noted["run"] == self.run and os.fstat(file.fileno()).st_size >= ends[-1]:
+                return int(noted["done"]), ends
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
             pass  # no note, or one that cannot be used: the run begins anew
-        return 0, 0
+        return 0, []
 
     def add(self, frame_id: int, detections: Detections) -> None:
         """Append the detections of one frame. frame_id: 1-based and cumulative over the image set."""
