@@ -126,6 +126,22 @@ class CheckpointFolder:
             return last_two[0]
         return max(last_two, key=lambda path: load_checkpoint(path)["iteration"])
 
+    def set_aside(self) -> None:
+        """Move the checkpoints of an earlier training to the folder `earlier-1` (or -2, ...) beside them."""
+        found = self.existing()
+        if not found:
+            return
+        number = 1
+        while (aside := self.folder / f"earlier-{number}").exists():
+            number += 1
+        with output_errors(aside):
+            aside.mkdir()
+            for path in found:
+                path.rename(aside / path.name)
+        _LOGGER.warning(
+            "%s: training begins anew; its %d earlier checkpoints are now in %s", self.folder, len(found), aside
+        )
+
 
 def save_tensors(content: Any, path: str | os.PathLike) -> Path:
     """`torch.save` to `path`, whole or not at all; the folder is made.

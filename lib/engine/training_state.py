@@ -54,7 +54,7 @@ class Training:
         return self.cfg.TRAIN.BATCHES_PER_UPDATE
 
     def save(self) -> Path:
-        path = self.snapshots.save(
+        path = self.checkpoints.save(
             {
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
