@@ -20,6 +20,7 @@ from lib.data.image_sets import DatasetError
 from lib.data.roidb import Roidb, load_roidb
 from lib.data.sampling import ChooseReferences, epoch_order, no_references
 from lib.data.transforms import ImageError, Preprocessing, read_image, scale_boxes
+from lib.data.workers import samples_of, start_worker
 from lib.structures import Frame, TrainingBatch
 
 
@@ -165,17 +166,13 @@ def _collate_or_error(samples: Sequence[TrainingBatch | ImageError]) -> Training
     return errors[0] if errors else collate(samples)
 
 
-def _start_worker(worker: int) -> None:
-    # OpenCV would start a thread per core in each of the processes
-    cv2.setNumThreads(0)
-
-
 def training_loader(
     training_set: TrainingSet, epoch: int, start_batch: int = 0, workers: int = 0
 ) -> Iterator[TrainingBatch]:
     """The batches of `epoch` (from 0) in order, from batch `start_batch` on, read by `workers` processes.
 
-    workers: 0 reads in this process. Raises ImageError for the first image that cannot be used.
+    workers: 0 reads in this process. Raises ImageError for the first image that cannot be used, ReaderError for a
+    process that died.
     """
     batches = training_set.batches(epoch)[start_batch:]
     loader = DataLoader(
@@ -183,10 +180,7 @@ def training_loader(
         batch_sampler=[[(epoch, int(entry)) for entry in batch] for batch in batches],
         num_workers=workers,
         collate_fn=_collate_or_error,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
         generator=torch.Generator(),  # of its own, so that reading draws nothing from torch's global one
     )
-    for batch in loader:
-        if isinstance(batch, ImageError):
-            raise batch
-        yield batch
+    return samples_of(loader)

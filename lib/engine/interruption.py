@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the training loop answers when it suits it."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that a loop answers when it suits it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import threading
 
 
 class StopRequest:
-    """While this is open, the first SIGINT or SIGTERM only sets `signal_number`; a second SIGINT interrupts at once.
+    """While this is open, the first SIGINT, SIGTERM or SIGHUP only sets `signal_number`; a second SIGINT interrupts at
+    once.
 
-    Outside the main thread Python cannot watch signals; then nothing is changed and `signal_number` stays None.
+    A signal that the process was started to ignore (nohup) stays ignored. Outside the main thread Python cannot watch
+    signals; then nothing is changed and `signal_number` stays None.
     """
 
-    _watched = (signal.SIGINT, signal.SIGTERM)
+    _watched = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -22,7 +24,8 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in self._watched}
+            heeded = [number for number in self._watched if signal.getsignal(number) != signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, *_error) -> None:
@@ -31,10 +34,7 @@ class StopRequest:
 
     def _note(self, number: int, _frame) -> None:
         if os.getpid() != self._process:
-            # A worker forked while this was open. Ctrl-C reaches it too, but it has batches to deliver.
-            if number == signal.SIGTERM:
-                os._exit(128 + number)
-            return
+            return  # in a process forked while this was open: the request is not for it
         if self.signal_number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal_number = number

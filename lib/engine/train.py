@@ -22,6 +22,7 @@ from lib.engine.optimizer import set_learning_rate
 from lib.engine.run_log import Curves, log_environment, open_log
 from lib.engine.seeding import batch_rng, seed_everything, update_seed
 from lib.engine.training_state import Training, prepare
+from lib.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ def train(
     Writes train.log, tensorboard/ and the checkpoints into `run_dir`. With TRAIN.RESUME it goes on from the newest
     checkpoint there (with TRAIN.begin_epoch = n: from the one of epoch n), on the CPU bit for bit as if it had never
     stopped; a training that was complete is left as it is. Without it, checkpoints found there are set aside.
-    SIGINT and SIGTERM: the update is finished or left out, a checkpoint saved, and SystemExit(128 + signal) raised.
+    SIGINT, SIGTERM and SIGHUP: the update is finished or left out, a checkpoint saved, and SystemExit(128 + signal)
+    raised. An InputError of the loader, such as an unreadable image: a checkpoint is saved and the error raised.
     Raises NonFiniteError, ConfigError, CheckpointError.
     """
     run_dir = Path(run_dir)
@@ -73,17 +75,18 @@ def train(
         try:
             with run.stop:
                 while run.epoch < cfg.TRAIN.end_epoch:
-                    if not _train_epoch(run, loader_of):
+                    if not _train_epoch(run, loader_of, resume_hint):
                         break
                     _finish_epoch(run, after_epoch)
                 if run.stop.signal_number is not None:
-                    _leave(run, resume_hint)
+                    _leave(run, f"stopped by {signal.Signals(run.stop.signal_number).name}", resume_hint)
+                    raise SystemExit(128 + run.stop.signal_number)
         finally:
             run.curves.close()
     return last
 
 
-def _train_epoch(run: Training, loader_of: LoaderOf) -> bool:
+def _train_epoch(run: Training, loader_of: LoaderOf, resume_hint: str) -> bool:
     """From where `run` is to the end of the epoch; False when a signal asks to stop before it."""
     cfg = run.cfg
     run.model.train()
@@ -99,7 +102,12 @@ def _train_epoch(run: Training, loader_of: LoaderOf) -> bool:
         dynamic_ncols=True,
     ) as bar:
         while run.updates_in_epoch < run.updates_per_epoch:
-            group = _next_group(run, batches)
+            try:
+                group = _next_group(run, batches)
+            except InputError:
+                if run.update:
+                    _leave(run, "stopped by the error below", resume_hint)
+                raise
             if group is None:
                 return False
             values = _update(run, group)
@@ -192,17 +200,15 @@ def _finish_epoch(run: Training, after_epoch: Callable[[int], Mapping[str, float
         run.curves.add({f"held_out/{name}": value for name, value in found.items()}, run.update)
 
 
-def _leave(run: Training, resume_hint: str) -> None:
-    """After a signal: save where the training is, say how to go on, and exit with the status that tells of it."""
-    number = run.stop.signal_number
+def _leave(run: Training, why: str, resume_hint: str) -> None:
+    """Between two updates: save where the training is, and say how to go on."""
     finished = run.checkpoints.of_epoch(run.epoch)
     path = run.save() if run.updates_in_epoch or not finished.is_file() else finished
     _LOGGER.info(
-        "stopped by %s after %d updates (epoch %.3f), saved %s; to go on, run the same command with %s",
-        signal.Signals(number).name,
+        "%s after %d updates (epoch %.3f), saved %s; to go on, run the same command with %s",
+        why,
         run.update,
         run.update / run.updates_per_epoch,
         path,
         resume_hint,
     )
-    raise SystemExit(128 + number)

@@ -1,0 +1,94 @@
+"""The processes that read training samples: they are deaf to signals, and the death of one is one plain error."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import signal
+import threading
+import weakref
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import cv2
+from torch.utils.data import DataLoader
+
+from lib.errors import InputError
+
+# Ctrl-C, a scheduler and a closed terminal signal the whole process group. The training finishes its update, may still
+# wait for a batch, and ends its workers; where it dies without doing so, DataLoader's watchdog ends them.
+_GROUP_SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+
+_started: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Kill what a loader has left, as after an error: multiprocessing would send SIGTERM and wait for ever."""
+    for worker in list(_started):
+        worker.kill()
+
+
+class ReaderError(InputError):
+    """A process that read training samples has died; the message says how, and what to do."""
+
+
+def start_worker(worker: int) -> None:
+    """The `worker_init_fn` of a DataLoader whose samples `samples_of` reads."""
+    cv2.setNumThreads(0)  # OpenCV would start a thread per core in each of the processes
+    for number in _GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _GROUP_SIGNALS)  # see `_starting_workers`
+
+
+def samples_of(loader: DataLoader) -> Iterator[Any]:
+    """What `loader` yields, in order.
+
+    An InputError among it is raised: raised in a worker, it would arrive wrapped in a traceback. Raises ReaderError,
+    which is not later than 10 seconds after the death of a worker, and only when its samples are waited for.
+    """
+    with _starting_workers():
+        samples = iter(loader)
+    workers: list[BaseProcess] = list(getattr(samples, "_workers", ()))
+    _started.update(workers)
+    while True:
+        try:
+            sample = next(samples)
+        except StopIteration:
+            return
+        except Exception as error:  # DataLoader meets the death of a worker as errors of several kinds
+            died = [worker for worker in workers if worker.exitcode]
+            if not died:
+                raise
+            raise ReaderError(
+                f"process {died[0].pid}, which read training samples, died ({_cause(died[0].exitcode)}); where memory "
+                "ran out, lower TRAIN.WORKERS or TRAIN.BATCH_IMAGES"
+            ) from error
+        if isinstance(sample, InputError):
+            raise sample
+        yield sample
+
+
+@contextlib.contextmanager
+def _starting_workers() -> Iterator[None]:
+    """Keep signals from workers that do not ignore them yet, and DataLoader's own SIGCHLD handler from this process.
+
+    That handler raises an error wherever this process happens to be: in the middle of an update, or of a checkpoint.
+    """
+    blocks = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS) if blocks else None
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    on_death = signal.getsignal(signal.SIGCHLD) if on_main_thread and hasattr(signal, "SIGCHLD") else None
+    try:
+        yield
+    finally:
+        if on_death is not None:
+            signal.signal(signal.SIGCHLD, on_death)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _cause(exit_code: int) -> str:
+    return signal.Signals(-exit_code).name if exit_code < 0 else f"exit status {exit_code}"
