@@ -8,6 +8,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Iterator
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -21,17 +22,15 @@ from lib.errors import InputError
 _GROUP_SIGNALS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 
 _started: weakref.WeakSet[BaseProcess] = weakref.WeakSet()
-
-
-@atexit.register
-def _end_workers() -> None:
-    """Kill what a loader has left, as after an error: multiprocessing would send SIGTERM and wait for ever."""
-    for worker in list(_started):
-        worker.kill()
+_waited_for: list[BaseProcess] = []  # the workers, while this process waits for a sample
 
 
 class ReaderError(InputError):
     """A process that read training samples has died; the message says how, and what to do."""
+
+
+class _DeathError(Exception):
+    """A worker has died."""
 
 
 def start_worker(worker: int) -> None:
@@ -46,8 +45,8 @@ def start_worker(worker: int) -> None:
 def samples_of(loader: DataLoader) -> Iterator[Any]:
     """What `loader` yields, in order.
 
-    An InputError among it is raised: raised in a worker, it would arrive wrapped in a traceback. Raises ReaderError,
-    which is not later than 10 seconds after the death of a worker, and only when its samples are waited for.
+    An InputError among it is raised: raised in a worker, it would arrive wrapped in a traceback. Raises ReaderError for
+    a worker that died, but only when a sample is asked for.
     """
     with _starting_workers():
         samples = iter(loader)
@@ -55,40 +54,68 @@ def samples_of(loader: DataLoader) -> Iterator[Any]:
     _started.update(workers)
     while True:
         try:
-            sample = next(samples)
+            sample = _next(samples, workers)
         except StopIteration:
             return
         except Exception as error:  # DataLoader meets the death of a worker as errors of several kinds
-            died = [worker for worker in workers if worker.exitcode]
-            if not died:
+            died = _died(workers, error)
+            if died is None:
                 raise
             raise ReaderError(
-                f"process {died[0].pid}, which read training samples, died ({_cause(died[0].exitcode)}); where memory "
-                "ran out, lower TRAIN.WORKERS or TRAIN.BATCH_IMAGES"
+                f"process {died.pid}, which read training samples, died ({_cause(died.exitcode)}); where memory ran "
+                "out, lower TRAIN.WORKERS or TRAIN.BATCH_IMAGES"
             ) from error
         if isinstance(sample, InputError):
             raise sample
         yield sample
 
 
-@contextlib.contextmanager
-def _starting_workers() -> Iterator[None]:
-    """Keep signals from workers that do not ignore them yet, and DataLoader's own SIGCHLD handler from this process.
-
-    That handler raises an error wherever this process happens to be: in the middle of an update, or of a checkpoint.
-    """
-    blocks = hasattr(signal, "pthread_sigmask")
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS) if blocks else None
-    on_main_thread = threading.current_thread() is threading.main_thread()
-    on_death = signal.getsignal(signal.SIGCHLD) if on_main_thread and hasattr(signal, "SIGCHLD") else None
+def _next(samples: Iterator[Any], workers: list[BaseProcess]) -> Any:
+    _waited_for[:] = workers  # before looking: one may die in between
     try:
-        yield
+        if any(worker.exitcode for worker in workers):
+            raise _DeathError
+        return next(samples)
     finally:
-        if on_death is not None:
-            signal.signal(signal.SIGCHLD, on_death)
-        if before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _waited_for.clear()
+
+
+def _on_death(number: int, _frame) -> None:
+    """The handler of SIGCHLD. DataLoader's own raises its error wherever this process happens to be: in the middle of
+    an update, or of a checkpoint. Without any, half a message of a killed worker would be waited for without end.
+    """
+    if any(worker.exitcode for worker in _waited_for):
+        _waited_for.clear()
+        raise _DeathError
+
+
+def _died(workers: list[BaseProcess], error: Exception) -> BaseProcess | None:
+    """The worker whose death `error` comes from; None where there is none."""
+    if isinstance(error, (OSError, EOFError)):  # its connections end before it does
+        connection.wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=5)
+    return next((worker for worker in workers if worker.exitcode), None)
 
 
 def _cause(exit_code: int) -> str:
     return signal.Signals(-exit_code).name if exit_code < 0 else f"exit status {exit_code}"
+
+
+@contextlib.contextmanager
+def _starting_workers() -> Iterator[None]:
+    """Keep signals from workers that do not ignore them yet, and put `_on_death` in the place of DataLoader's."""
+    blocks = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS) if blocks else None
+    try:
+        yield
+    finally:
+        if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, _on_death)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Kill what a loader has left, as after an error: multiprocessing would send SIGTERM and wait for ever."""
+    for worker in list(_started):
+        worker.kill()

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from multiprocessing import connection
 
 import pytest
 import torch
@@ -78,11 +80,40 @@ with StopRequest() as stop:
     assert done.stderr == ""
 
 
-def test_the_process_itself_is_left_as_it_was():
-    before = signal.getsignal(signal.SIGCHLD), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+def test_the_process_itself_hears_signals_as_before():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     samples = read(Numbers())
     next(samples)
-    assert (signal.getsignal(signal.SIGCHLD), signal.pthread_sigmask(signal.SIG_BLOCK, [])) == before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_a_death_is_told_when_a_sample_is_asked_for_and_not_before():
+    """Between two samples, this process may be in the middle of an update."""
+    samples = read(Numbers())
+    next(samples)
+    worker = multiprocessing.active_children()[0]
+    os.kill(worker.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while worker.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)  # the handler of SIGCHLD runs in here
+    with pytest.raises(ReaderError, match=rf"process {worker.pid}, .* died \(SIGKILL\)"):
+        next(samples)
+
+
+def test_half_a_message_is_not_waited_for():
+    """The fellow of the killed worker keeps their pipe open: the other half would be waited for without end."""
+
+    def kill_in_the_middle():
+        def send_half(self, content):
+            os.write(self.fileno(), content[: len(content) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        time.sleep(1)  # this process waits already
+        connection.Connection._send = send_half
+        return 4
+
+    with pytest.raises(ReaderError, match=r"died \(SIGKILL\)"):
+        list(read(Numbers({4: kill_in_the_middle})))
 
 
 @pytest.mark.parametrize(
