@@ -57,6 +57,25 @@ def count(text: str) -> int:
     return number
 
 
+def positive_count(text: str) -> int:
+    """A number of things on the command line: 1 or more."""
+    number = count(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, not 0")
+    return number
+
+
+def positive_number(text: str) -> float:
+    """A number above 0 on the command line, such as a learning rate."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return number
+
+
 def share(text: str) -> float:
     """A number from 0 to 1 on the command line, such as a score."""
     try:
