@@ -10,9 +10,7 @@ Example: python tools/check_parity.py --golden ../shared/golden --json parity.js
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from lib.errors import InputError
+from lib.command_line import run_script
+from lib.files import check_output, write_json
 from tools.parity.rows import Row
 from tools.parity.sets import compare_sets, find_sets
 from tools.parity.table import table
@@ -58,32 +57,20 @@ def no_warnings() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """The JSON file, in one step. Raises InputError where it cannot be written."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(json.dumps([row.to_json() for row in rows], indent=1, allow_nan=False), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare as `argv` says, the command line where None; returns the exit status."""
+    """Compare as `argv` says, the command line where None; returns the exit status. Raises InputError."""
     args = parse_arguments(argv)
-    try:
-        with no_warnings():
-            rows = check(args.golden)
-        print(table(rows, args.verbose))
-        if args.json:
-            write_rows(args.json, rows)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.json:
+        check_output(args.json)
+    with no_warnings():
+        rows = check(args.golden)
+    print(table(rows, args.verbose))
+    if args.json:
+        write_json(args.json, [row.to_json() for row in rows])
     if not rows:
         print(f"{args.golden}: holds no recorded set", file=sys.stderr)
     return 0 if rows and all(row.passed for row in rows) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

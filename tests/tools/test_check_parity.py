@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
+from lib.command_line import run_script
 from tests.recordings import changed
 from tests.tools.other_layers import layers_of_other_sizes
 from tools import check_parity as tool
@@ -254,10 +256,12 @@ def test_nothing_found_is_a_failure(tmp_path, capsys):
 
 
 def test_mistakes_of_the_user_end_with_status_2_and_one_line(tmp_path, capsys):
-    assert tool.main(["--golden", str(tmp_path / "none")]) == 2
-    assert tool.main(["--golden", str(tmp_path), "--json", str(tmp_path / "no" / "rows.json")]) == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len([line for line in errors if line.startswith("error: ")]) == 2
+    for arguments in (["--golden", str(tmp_path / "none")], ["--golden", str(tmp_path), "--json", str(tmp_path)]):
+        with pytest.raises(SystemExit) as stop:
+            run_script(partial(tool.main, arguments))
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {arguments[-1]}: ")
 
 
 def test_sets_that_share_a_network_are_neighbours(tmp_path):
