@@ -33,11 +33,19 @@ def run_script(main: Callable[[], int | None]) -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _end(f"error: {where}{error.strerror or error}", USER_ERROR)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         _end("error: out of memory; take fewer or smaller images at a time (BATCH_IMAGES, SCALES)", USER_ERROR)
     except KeyboardInterrupt:
         _end("interrupted; a test goes on where it was with the same command", 130)
     sys.exit(status)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also of torch, which is not imported here: a GPU's has a class of its own, the CPU's only its message."""
+    is_gpu = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or is_gpu or "DefaultCPUAllocator" in str(error)
 
 
 def _end(line: str, status: int) -> None:

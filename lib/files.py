@@ -61,7 +61,7 @@ def output_errors(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, InputError):
+        if isinstance(error, (InputError, BrokenPipeError)):  # a pipe: of standard output, not of this file
             raise
         reason = error.strerror or str(error)
         cure = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give another name"
