@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 import dff.method
@@ -27,11 +28,17 @@ def small_model(method: str) -> nn.Module:
 
 
 def small_method_config(method: str, *overrides: str) -> Config:
-    """What `small_model` was built with: frames of 96 pixels stay as they are."""
+    """What `small_model` was built with; frames of `clip` stay as they are but for the mean."""
     interval = {"rfcn": 0, "dff": 3, "fgfa": 2}[method]
-    cfg = with_video_keys(small_config(*overrides), interval)
+    cfg = with_video_keys(small_config("network.PIXEL_MEANS=[110, 110, 110]", *overrides), interval)
     cfg.SCALES = [[96, 128]]
     return cfg
+
+
+def clip(length: int, seed: int = 0, height: int = 96, width: int = 128) -> list[np.ndarray]:
+    """Frames (height, width, 3) uint8 that `small_model` sees as numbers of the order of 1."""
+    rng = np.random.RandomState(seed)
+    return [np.rint(110 + 2 * rng.standard_normal((height, width, 3))).astype(np.uint8) for _ in range(length)]
 
 
 def identity_of(method: str, name: str = "small", **changes: Any) -> Identity:
