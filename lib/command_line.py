@@ -33,11 +33,19 @@ def run_script(main: Callable[[], object]) -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _end(f"error: {where}{error.strerror or error}", USER_ERROR)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         _end("error: out of memory; take fewer or smaller images at a time (BATCH_IMAGES, SCALES)", USER_ERROR)
     except KeyboardInterrupt:
         _end("interrupted; a test goes on where it was with the same command", 130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also of torch, which is not imported here: a GPU's has a class of its own, the CPU's only its message."""
+    is_gpu = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or is_gpu or "DefaultCPUAllocator" in str(error)
 
 
 def _end(line: str, status: int) -> None:
@@ -54,6 +62,25 @@ def count(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
     if not 0 <= number < 2**31:
         raise argparse.ArgumentTypeError(f"must be from 0 to {2**31 - 1}, not {text}")
+    return number
+
+
+def positive_count(text: str) -> int:
+    """A number of things on the command line: 1 or more."""
+    number = count(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, not 0")
+    return number
+
+
+def positive_number(text: str) -> float:
+    """A number above 0 on the command line, such as a learning rate."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
     return number
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib.config import load_config
-from lib.engine.checkpoint import load_backbone, load_flow
+from lib.engine.weights import load_backbone, load_flow
 from lib.models.build import build_features, build_flow_net
 from lib.pretraining.flow_loader import batch_of
 from lib.pretraining.flow_training import FlowTraining, held_out_errors

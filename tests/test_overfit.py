@@ -11,7 +11,7 @@ from lib.models.postprocess import PostProcess
 from lib.structures import Frame, TrainingBatch
 from lib.synthetic.casting import Settings, make_clip
 from rfcn.model import build_rfcn
-from tests.models.small import small_config, with_video_keys
+from tests.models.small import detect, small_config, with_video_keys
 
 SETTINGS = Settings(classes=3, width=128, height=96, frames=4, motion_mix=(1, 0, 0), seed=1)
 FRAMES = (1, 2)
@@ -22,10 +22,8 @@ BUILD = {"rfcn": build_rfcn, "dff": build_dff, "fgfa": build_fgfa}
 def trained_config():
     cfg = small_config(
         "network.NORM=trained",
-        "network.FIXED_PARAMS=[]",
         "network.ANCHOR_RATIOS=[0.5, 1, 2]",
         "network.ANCHOR_SCALES=[3, 6]",
-        "network.NUM_ANCHORS=6",
     )
     return with_video_keys(cfg, interval=2)
 
@@ -63,8 +61,8 @@ def test_two_frames_are_learnt_by_heart(method):
         sum(value for name, value in losses.items() if name.endswith("_loss")).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
-    frames = [Frame(image, 1.0, number, number == 1) for number, image in enumerate(images, 1)]
-    found = list(model.eval().detect(frames, PostProcess(0.05, 0.3, 100)))
+    frames = [Frame(image, 1.0, number + 1, number == 0, number) for number, image in enumerate(images)]
+    found = detect(model.eval(), frames, PostProcess(0.05, 0.3, 100))
     for detections, true_boxes, true_labels in zip(found, boxes, labels, strict=True):
         sure = detections[detections.scores > 0.5]
         assert sorted(sure.labels.tolist()) == sorted(true_labels.tolist())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.structures import Detections, Frame, GroundTruth
+from lib.structures import Detections, Frame, GroundTruth, Inside
 
 
 def detections(n, label=1):
@@ -26,7 +26,33 @@ def test_fields_of_unequal_length_are_refused():
 
 
 def test_im_info_is_height_width_scale():
-    assert Frame(torch.zeros(3, 20, 30), 1.5).im_info.tolist() == [20, 30, 1.5]
+    frame = Frame(torch.zeros(3, 20, 30), 1.5)
+    assert frame.im_info.tolist() == [20, 30, 1.5]
+    assert frame.im_info.dtype == torch.float32
+
+
+def test_a_frame_without_its_image_is_still_the_same_frame():
+    pixels, inside = np.zeros((2, 3, 3), np.uint8), Inside(torch.zeros(1, 2, 2), references=[3])
+    frame = Frame(torch.zeros(3, 20, 30), 1.5, 7, True, 6, "a.jpg", "clip", 0.25, pixels, inside)
+    rest = frame.without_image()
+    assert rest.image.shape == (3, 0, 0)
+    assert rest.im_info.tolist() == [20, 30, 1.5]
+    assert (rest.frame_id, rest.first, rest.index, rest.name) == (7, True, 6, "a.jpg")
+    assert (rest.video, rest.seconds, rest.scale) == ("clip", 0.25, 1.5)
+    assert rest.pixels is pixels
+    assert rest.inside is inside
+    assert frame.image.shape == (3, 20, 30), "the frame itself is as it was"
+
+
+def test_detections_can_be_iterated_over():
+    rows = list(detections(2, label=3))
+    assert rows == [(3, 0.0, (0, 1, 2, 3)), (3, pytest.approx(0.1), (4, 5, 6, 7))]
+    assert rows[1].label == 3
+    assert rows[1].score == pytest.approx(0.1)
+    assert rows[1].box == (4, 5, 6, 7)
+    assert isinstance(rows[0].label, int)
+    assert isinstance(rows[0].box[0], float)
+    assert list(detections(0)) == []
 
 
 def test_the_first_frames_of_a_ground_truth():

@@ -10,23 +10,19 @@ Example: python tools/pretrain_backbone.py --data data/synthetic_vid --depth 18 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
 
+from lib.command_line import count, positive_count, positive_number, run_script, share
 from lib.config import Config, default_config
-from lib.data.annotations import AnnotationError
-from lib.data.classes import ClassListError, load_classes
-from lib.data.image_sets import DatasetError
+from lib.data.classes import load_classes
 from lib.data.roidb import load_roidb
-from lib.data.transforms import ImageError
 from lib.engine.checkpoint import save_tensors
 from lib.engine.device import default_device, device_of
 from lib.engine.run_log import open_log
 from lib.engine.train import train
-from lib.errors import InputError
-from lib.models.mxnet_names import mxnet_name
+from lib.files import check_output, hold_folder
 from lib.models.resnet import UNITS_PER_STAGE, ResNet
 from lib.pretraining.classifier import Classifier, accuracy
 from lib.pretraining.crops import Crops, Regions, crop_loader, regions_of_folder, regions_of_objects, split
@@ -46,17 +42,17 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--out", required=True, type=Path, help="the backbone file, for example model/resnet_18_w16.pth"
     )
     parser.add_argument("--depth", type=int, default=18, choices=sorted(UNITS_PER_STAGE))
-    parser.add_argument("--width", type=int, default=16, help="channels of conv1; 64 is ResNet's own")
-    parser.add_argument("--size", type=int, default=96, help="side of the crops in pixels")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--width", type=positive_count, default=16, help="channels of conv1; 64 is ResNet's own")
+    parser.add_argument("--size", type=positive_count, default=96, help="side of the crops in pixels")
+    parser.add_argument("--epochs", type=positive_count, default=20)
+    parser.add_argument("--batch", type=positive_count, default=64)
     parser.add_argument("--optimizer", default="adamw", choices=sorted(_RATES))
-    parser.add_argument("--lr", type=float, help=f"default: {_RATES}")
-    parser.add_argument("--wd", type=float, help=f"weight decay; default: {_DECAYS}")
+    parser.add_argument("--lr", type=positive_number, help=f"default: {_RATES}")
+    parser.add_argument("--wd", type=share, help=f"weight decay; default: {_DECAYS}")
     parser.add_argument("--schedule", default="cosine", choices=("cosine", "step", "linear"))
     parser.add_argument("--lr-step", default="", help="epochs of the drops to a tenth, '10,15', for --schedule step")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read images")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=count, default=1, help="processes that read images")
+    parser.add_argument("--seed", type=count, default=0)
     parser.add_argument("--device", default=default_device(), help="cpu, cuda or cuda:N")
     parser.add_argument("--half", action="store_true", help="write float16 weights: half the size, to be shipped")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
@@ -67,11 +63,11 @@ def config_of(args: argparse.Namespace) -> Config:
     """The training loop's configuration that the command line asks for."""
     cfg = default_config()
     cfg.network.update(DEPTH=args.depth, WIDTH=args.width, NORM="trained", FIXED_PARAMS=[])
-    cfg.network.PIXEL_MEANS = [103.06, 115.90, 123.15]
     cfg.dataset.update(dataset_path=args.data, image_set=args.image_set)
     cfg.default.frequent = 50
     cfg.TRAIN.update(
         BATCH_IMAGES=args.batch,
+        BATCHES_PER_UPDATE=1,
         WORKERS=args.workers,
         SEED=args.seed,
         RESUME=args.resume,
@@ -97,10 +93,11 @@ def regions_of(args: argparse.Namespace, cache: Path) -> Regions:
 
 def pretrain(args: argparse.Namespace) -> float:
     """Train, write the backbone, and return the accuracy on the held-out images."""
-    device_of(args.device)  # before the long part
+    device_of(args.device)  # these two before the long part
+    check_output(args.out)
     cfg = config_of(args)
     run_dir = args.out.with_name(f"{args.out.stem}_training")
-    with open_log(run_dir / "train.log"):
+    with hold_folder(run_dir), open_log(run_dir / "train.log"):
         regions = regions_of(args, run_dir / "cache")
         learnt, held_out = split(regions)
         print(f"{len(learnt)} images to learn from, {len(held_out)} held out, {len(regions.names)} classes", flush=True)
@@ -121,7 +118,6 @@ def pretrain(args: argparse.Namespace) -> float:
             cfg,
             run_dir,
             num_samples=len(crops),
-            original_name=mxnet_name,
             device=args.device,
             after_epoch=lambda epoch: {"accuracy": held_out_accuracy()},
             resume_hint="--resume",
@@ -138,16 +134,11 @@ def halved(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value if ".running_" in name else value.half() for name, value in state.items()}
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    try:
-        found = pretrain(args)
-    except (InputError, AnnotationError, ClassListError, DatasetError, ImageError) as error:
-        print(f"pretrain_backbone: {error}", file=sys.stderr)
-        return 2
+    found = pretrain(args)
     print(f"{args.out}: ResNet-{args.depth}, width {args.width}; accuracy on held-out images {found:.3f}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

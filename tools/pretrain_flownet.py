@@ -16,15 +16,14 @@ import argparse
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
+from lib.command_line import count, positive_count, positive_number, run_script, share
 from lib.config import Config, default_config
 from lib.data.image_sets import DatasetError
 from lib.engine.checkpoint import CheckpointFolder, load_checkpoint, save_tensors
@@ -33,8 +32,8 @@ from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
 from lib.engine.train import train
 from lib.errors import InputError
+from lib.files import check_output, hold_folder
 from lib.models.flownet_s import FlowNetS
-from lib.models.mxnet_names import mxnet_name
 from lib.pretraining.flow_loader import FlowBatch, FlowLoader, FlowPairs, PairSource, batch_of
 from lib.pretraining.flow_training import FlowTraining, held_out_errors
 from lib.pretraining.flying_chairs import FlyingChairs
@@ -43,58 +42,57 @@ from lib.synthetic.catalogue import DRAWINGS
 from lib.synthetic.cutouts import Cutouts
 from lib.synthetic.dataset import recorded_plan
 from lib.synthetic.flow_pairs import ClipPairs, FlowPair, held_out_pairs
+from lib.visualize.clip import write_image
 from lib.visualize.flow import FlowRow, flow_sheet
 
 _LOGGER = logging.getLogger(__name__)
-_MEANS_BGR = [103.06, 115.90, 123.15]
 _OWN_SEED = 4_000_000  # added to --seed: no clip is one of a data set that the quickstart makes
 _SHARES = {"cutouts": 0.65, "clips": 0.35}
 _PREFIX = "flownet"
 _TIMED = 8  # updates, of which the quicker half counts
 
 
+class SizeError(InputError):
+    """A --size that cannot be; the message says what it must be like."""
+
+
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path, help="the weights, for example model/flownet_s_w025.pth")
-    parser.add_argument("--width", type=float, default=0.25, help="times FlowNet-S's channels")
+    parser.add_argument("--width", type=positive_number, default=0.25, help="times FlowNet-S's channels")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="train for about as long; default: 30")
-    length.add_argument("--epochs", type=int, help="train for this many epochs of --epoch-pairs pairs")
-    parser.add_argument("--epoch-pairs", type=int, default=4096)
-    parser.add_argument("--batch", type=int, default=8)
+    length.add_argument("--minutes", type=positive_number, help="train for about as long; default: 30")
+    length.add_argument("--epochs", type=positive_count, help="train for this many epochs of --epoch-pairs pairs")
+    parser.add_argument("--epoch-pairs", type=positive_count, default=4096)
+    parser.add_argument("--batch", type=positive_count, default=8)
     parser.add_argument("--size", default="320x240", help="WIDTHxHEIGHT of the pairs in pixels")
     parser.add_argument("--data", type=Path, help="a data set that tools/make_synthetic_vid.py made")
     parser.add_argument("--chairs", type=Path, help="the folder of the Flying Chairs data set")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--wd", type=float, default=1e-4, help="weight decay")
+    parser.add_argument("--lr", type=positive_number, default=1e-3)
+    parser.add_argument("--wd", type=share, default=1e-4, help="weight decay")
     parser.add_argument("--schedule", default="cosine", choices=("cosine", "step", "linear"))
     parser.add_argument("--lr-step", default="", help="epochs of the drops to a tenth, '10,15', for --schedule step")
-    parser.add_argument("--held-out-clips", type=int, default=24, help="4 pairs of each")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make pairs")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--held-out-clips", type=positive_count, default=24, help="4 pairs of each")
+    parser.add_argument("--workers", type=count, default=1, help="processes that make pairs")
+    parser.add_argument("--seed", type=count, default=0)
     parser.add_argument("--device", default=default_device(), help="cpu, cuda or cuda:N")
     parser.add_argument("--half", action="store_true", help="write float16 weights: half the size, to be shipped")
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run with this --out stopped")
     return parser.parse_args(argv)
 
 
-def check(args: argparse.Namespace) -> None:
-    """Raise ValueError for a number that makes no sense, InputError for a device that is not there."""
-    for name in ("batch", "epoch_pairs", "held_out_clips", "epochs"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-    device_of(args.device)
-
-
 def settings_of(args: argparse.Namespace) -> tuple[Settings, int | None, int]:
     """The clips to learn from, how many there are (None: no end), and the first of split `val` that is held out.
 
-    Raises InputError where `--data` is not a synthetic data set or has another size than `--size`.
+    Raises InputError where `--data` is not a synthetic data set or has another size than `--size`, and for a size that
+    cannot be.
     """
     width, height = size_of(args)
     if args.data is None:
-        own = Settings(len(DRAWINGS), width, height, motion_mix=(50, 30, 20), seed=_OWN_SEED + args.seed)
+        try:
+            own = Settings(len(DRAWINGS), width, height, motion_mix=(50, 30, 20), seed=_OWN_SEED + args.seed)
+        except ValueError as error:
+            raise SizeError(f"--size {args.size}: {error}") from error
         return own, None, 0
     plan = recorded_plan(args.data)
     settings, clips = plan.settings, plan.train_videos
@@ -111,17 +109,18 @@ def size_of(args: argparse.Namespace) -> tuple[int, int]:
     try:
         width, height = (int(side) for side in args.size.lower().split("x"))
     except ValueError as error:
-        raise DatasetError(f"--size is like 320x240, not {args.size!r}") from error
+        raise SizeError(f"--size is like 320x240, not {args.size!r}") from error
     return width, height
 
 
 def config_of(args: argparse.Namespace, epochs: int) -> Config:
     """The training loop's configuration that the command line asks for."""
     cfg = default_config()
-    cfg.network.update(PIXEL_MEANS=_MEANS_BGR, FIXED_PARAMS=[])
+    cfg.network.FIXED_PARAMS = []
     cfg.default.frequent = 64
     cfg.TRAIN.update(
         BATCH_IMAGES=args.batch,
+        BATCHES_PER_UPDATE=1,
         WORKERS=args.workers,
         SEED=args.seed,
         RESUME=args.resume,
@@ -180,9 +179,7 @@ def draw(model: FlowTraining, pairs: Sequence[FlowPair], device: str, path: Path
             for pair, true, flow in zip(shown, batch.flow_cells, found, strict=True)
         ]
     )
-    part = path.with_name(f".{path.name}.part.png")
-    cv2.imwrite(str(part), sheet)
-    os.replace(part, path)
+    write_image(path, sheet)
 
 
 def sources_of(args: argparse.Namespace) -> tuple[list[tuple[PairSource, float]], dict[str, list[FlowPair]]]:
@@ -203,7 +200,8 @@ def sources_of(args: argparse.Namespace) -> tuple[list[tuple[PairSource, float]]
 
 def pretrain(args: argparse.Namespace) -> dict[str, float]:
     """Train, write the network and the picture, and return the errors on what is held out."""
-    check(args)
+    device_of(args.device)  # these two before the long part
+    check_output(args.out)
     run_dir = args.out.with_name(f"{args.out.stem}_training")
     # Where the threads of the network take the cores of the processes that make pairs, it only waits for them
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - args.workers)))
@@ -212,24 +210,23 @@ def pretrain(args: argparse.Namespace) -> dict[str, float]:
         name: [batch_of(pairs[i : i + args.batch]) for i in range(0, len(pairs), args.batch)]
         for name, pairs in held_out.items()
     }
-    with open_log(run_dir / "train.log"):
+    with hold_folder(run_dir), open_log(run_dir / "train.log"):
         loader = FlowLoader(FlowPairs(sources, args.seed), args.epoch_pairs // args.batch, args.batch, args.workers)
         seed_everything(args.seed, deterministic=args.device == "cpu")
-        model = FlowTraining(FlowNetS(args.width), _MEANS_BGR)
+        model = FlowTraining(FlowNetS(args.width), default_config().network.PIXEL_MEANS)
         train(
             model,
             loader,
             config_of(args, epochs_of(args, model, loader, run_dir)),
             run_dir,
             num_samples=args.epoch_pairs,
-            original_name=mxnet_name,
             device=args.device,
             after_epoch=lambda epoch: errors_of(model, batches, args.device),
             resume_hint="--resume",
         )
-    state = {name: value.detach().cpu().contiguous() for name, value in model.flow_net.state_dict().items()}
-    save_tensors({name: value.half() if args.half else value for name, value in state.items()}, args.out)
-    draw(model.eval(), held_out["clips"], args.device, run_dir / "flow.png")
+        state = {name: value.detach().cpu().contiguous() for name, value in model.flow_net.state_dict().items()}
+        save_tensors({name: value.half() if args.half else value for name, value in state.items()}, args.out)
+        draw(model.eval(), held_out["clips"], args.device, run_dir / "flow.png")
     return errors_of(model, batches, args.device)
 
 
@@ -252,17 +249,12 @@ def table(errors: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    try:
-        found = pretrain(args)
-    except (InputError, ValueError) as error:
-        print(f"pretrain_flownet: {error}", file=sys.stderr)
-        return 2
+    found = pretrain(args)
     print(f"{args.out}: FlowNet-S, width {args.width:g}; end-point errors on held-out pairs, in cells of 16 pixels")
     print(table(found))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

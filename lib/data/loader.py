@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,15 +23,11 @@ from lib.data.image_sets import DatasetError
 from lib.data.roidb import Roidb, load_roidb
 from lib.data.sampling import ChooseReferences, epoch_order, no_references
 from lib.data.transforms import ImageError, Preprocessing, read_image, require_size, scale_boxes
-from lib.errors import InputError
+from lib.data.workers import samples_of, start_worker
 from lib.structures import Frame, TrainingBatch
 
 _LOGGER = logging.getLogger(__name__)
 _MOST_SKIPPED = 100  # images in a row that may be left out
-
-
-class LoaderError(InputError):
-    """A reader process that died; the message says which and what to do."""
 
 
 class FrameCache:
@@ -216,7 +211,7 @@ class TrainingLoader:
     The reader processes stay from one epoch to the next. share: (rank, size), of several processes that train together:
     of the batches of each update, this one gets the rank-th of `size` equal parts; the first batch is counted over all.
     `skipped` counts the images that could not be read (`ReadingRule.skip_corrupt`).
-    Raises ImageError for the first image that cannot be used, LoaderError where a reader process dies.
+    Raises ImageError for the first image that cannot be used, ReaderError where a reader process dies.
     """
 
     def __init__(self, training_set: TrainingSet, rule: ReadingRule, share: tuple[int, int] = (0, 1)) -> None:
@@ -231,7 +226,7 @@ class TrainingLoader:
             prefetch_factor=rule.prefetch if rule.workers else None,
             pin_memory=rule.pin,
             collate_fn=_collate_or_error,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),  # of its own, so that reading draws nothing from torch's global one
         )
 
@@ -242,21 +237,11 @@ class TrainingLoader:
         batches = self.training_set.batches(epoch)[start_batch:]
         mine = batches.reshape(-1, update, self.training_set.batch_images)[:, rank * each : (rank + 1) * each]
         self._batches.listed = [[(epoch, int(entry)) for entry in batch] for updates in mine for batch in updates]
-        try:
-            for batch, skipped in self._loader:
-                if isinstance(batch, ImageError):
-                    raise batch
-                for path in skipped:
-                    self.skipped += 1
-                    _LOGGER.warning("%s; left out (%d so far)", path, self.skipped)
-                yield batch
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise LoaderError(
-                f"a process that reads images died ({str(error).splitlines()[0]}); if memory was short, lower "
-                "TRAIN.WORKERS, TRAIN.PREFETCH or TRAIN.CACHE_MB"
-            ) from error
+        for batch, skipped in samples_of(self._loader):
+            for problem in skipped:
+                self.skipped += 1
+                _LOGGER.warning("%s; left out (%d so far)", problem, self.skipped)
+            yield batch
 
 
 class _Batches:
@@ -294,17 +279,7 @@ class _Samples(Dataset):
                 entry = (entry + 1) % len(self.training_set)
 
 
-def _collate_or_error(samples: Sequence[Sample]) -> Sample:
-    skipped = [path for _, paths in samples for path in paths]
+def _collate_or_error(samples: Sequence[Sample]) -> Sample | ImageError:
+    skipped = [problem for _, problems in samples for problem in problems]
     errors = [sample for sample, _ in samples if isinstance(sample, ImageError)]
-    return errors[0] if errors else collate([sample for sample, _ in samples]), skipped
-
-
-def _start_worker(worker: int) -> None:
-    # OpenCV would start a thread per core in each of the processes
-    cv2.setNumThreads(0)
-    # A signal to the process group is for the training to answer; it may still wait for a batch. These processes end
-    # when it does: the loader watches for that.
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    return errors[0] if errors else (collate([sample for sample, _ in samples]), skipped)

@@ -195,7 +195,7 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
                 if not hand_over((item, None)):
                     return
             hand_over((end, None))
-        except Exception as error:  # handed to the reader below, which raises it
+        except BaseException as error:  # handed to the reader below, which raises it instead of waiting for ever
             hand_over((end, error))
 
     thread = threading.Thread(target=produce, daemon=True)

@@ -57,13 +57,13 @@ def parameter_groups(
     of the learning rate; 1 where it says nothing. Raises KeyError for a name in `lr_mult` that no parameter has.
     """
     lr_mult = dict(lr_mult or {})
-    unknown = set(lr_mult) - {mxnet_name(name) for name, _ in model.named_parameters()}
+    unknown = set(lr_mult) - {_original_name(name) for name, _ in model.named_parameters()}
     if unknown:
         raise KeyError(f"learning rate multipliers for parameters that the model does not have: {sorted(unknown)}")
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            original = mxnet_name(name) or name.replace(".", "_")
+            original = _original_name(name)
             decay = weight_decay if original.endswith(("_weight", "_gamma")) else 0.0
             groups.setdefault((decay, lr_mult.get(original, 1.0)), []).append((name, parameter))
     if not groups:
@@ -71,6 +71,11 @@ def parameter_groups(
     return [
         {"params": named, "weight_decay": decay, "lr_mult": mult} for (decay, mult), named in sorted(groups.items())
     ]
+
+
+def _original_name(name: str) -> str:
+    """The name that the rules are about; a parameter that the originals do not have keeps its own."""
+    return mxnet_name(name) or name.replace(".", "_")
 
 
 def build_optimizer(model: nn.Module, cfg: Config, lr_mult: Mapping[str, float] | None = None) -> torch.optim.Optimizer:

@@ -9,7 +9,7 @@ import math
 import platform
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class _BarFriendlyHandler(logging.Handler):
     """Writes each record above the progress bars instead of into them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError, ValueError):  # the terminal may be closed; the file has the line
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 @contextmanager

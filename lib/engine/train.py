@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lib.config import Config
-from lib.data.loader import LoaderError
 from lib.engine.checkpoint import Identity
 from lib.engine.distributed import Processes, joined
 from lib.engine.memory import peak_device_gib, peak_host_gib, reset_peak
@@ -26,6 +25,7 @@ from lib.engine.optimizer import set_learning_rate
 from lib.engine.run_log import Curves, MetricsFile, log_environment, open_log
 from lib.engine.seeding import batch_rng, batch_seed, seed_everything
 from lib.engine.training_state import Training, prepare
+from lib.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -66,8 +66,8 @@ def train(
     the CPU bit for bit as if it had never stopped; a training that was complete is left as it is. Without it, what an
     earlier training has left there is set aside.
     SIGINT, SIGTERM and SIGHUP: the update is finished or left out, a checkpoint saved, and SystemExit(128 + signal)
-    raised; a reader process that dies: the same, and LoaderError.
-    Raises NonFiniteError, ConfigError, CheckpointError, DistributedError, PrecisionError.
+    raised. An InputError of the loader, such as an unreadable image or a reader process that died: a checkpoint is
+    saved and the error raised. Raises NonFiniteError, ConfigError, CheckpointError, DistributedError, PrecisionError.
     """
     run_dir, device = Path(run_dir), torch.device(device)
     processes = processes or Processes()
@@ -89,12 +89,11 @@ def train(
             run.metrics = MetricsFile(run_dir / "metrics.jsonl", first_update=run.update + 1)
         try:
             with run.stop:
-                _train_epochs(run, loader_of, validate)
+                _train_epochs(run, loader_of, validate, resume_hint)
                 if run.stopped:
-                    _leave(run, resume_hint)
-        except LoaderError as error:
-            path = _save_here(run)
-            raise LoaderError(f"{error}; saved {path}; to go on, run the same command with {resume_hint}") from error
+                    number = run.stop.signal_number or signal.SIGTERM  # where another process was told
+                    _leave(run, f"stopped by {signal.Signals(number).name}", resume_hint)
+                    raise SystemExit(128 + number)
         finally:
             for file in (run.curves, run.metrics):
                 if file is not None:
@@ -103,9 +102,9 @@ def train(
     return last
 
 
-def _train_epochs(run: Training, loader_of: LoaderOf, validate: Validate | None) -> None:
+def _train_epochs(run: Training, loader_of: LoaderOf, validate: Validate | None, resume_hint: str) -> None:
     while run.epoch < run.cfg.TRAIN.end_epoch and not run.stopped:
-        if not _train_epoch(run, loader_of, validate):
+        if not _train_epoch(run, loader_of, validate, resume_hint):
             return
         run.epoch += 1
         run.means = RunningMeans()
@@ -115,7 +114,7 @@ def _train_epochs(run: Training, loader_of: LoaderOf, validate: Validate | None)
             _validate(run, validate)
 
 
-def _train_epoch(run: Training, loader_of: LoaderOf, validate: Validate | None) -> bool:
+def _train_epoch(run: Training, loader_of: LoaderOf, validate: Validate | None, resume_hint: str) -> bool:
     """From where `run` is to the end of the epoch; False when a signal asks to stop before it."""
     cfg = run.cfg
     run.model.train()
@@ -132,7 +131,12 @@ def _train_epoch(run: Training, loader_of: LoaderOf, validate: Validate | None) 
         disable=not run.processes.is_main,
     ) as bar:
         while run.updates_in_epoch < run.updates_per_epoch:
-            group = _next_group(run, batches)
+            try:
+                group = _next_group(run, batches)
+            except InputError:
+                if run.update and run.processes.is_main:
+                    _leave(run, "stopped by the error below", resume_hint)
+                raise
             if group is None:
                 return False
             values = _update(run, group)
@@ -309,21 +313,15 @@ def _log_update_rule(run: Training) -> None:
     )
 
 
-def _save_here(run: Training) -> Path:
-    """The checkpoint of where the training is, written unless it is there already."""
+def _leave(run: Training, why: str, resume_hint: str) -> None:
+    """Between two updates: save where the training is, and say how to go on."""
     finished = run.checkpoints.of_epoch(run.epoch)
-    return run.save() if run.updates_in_epoch or not finished.is_file() else finished
-
-
-def _leave(run: Training, resume_hint: str) -> None:
-    """After a signal: save where the training is, say how to go on, and exit with the status that tells of it."""
-    number = run.stop.signal_number or signal.SIGTERM  # another process was told
+    path = run.save() if run.updates_in_epoch or not finished.is_file() else finished
     _LOGGER.info(
-        "stopped by %s after %d updates (epoch %.3f), saved %s; to go on, run the same command with %s",
-        signal.Signals(number).name,
+        "%s after %d updates (epoch %.3f), saved %s; to go on, run the same command with %s",
+        why,
         run.update,
         run.update / run.updates_per_epoch,
-        _save_here(run),
+        path,
         resume_hint,
     )
-    raise SystemExit(128 + number)

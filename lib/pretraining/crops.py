@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from lib.data.image_sets import DatasetError
 from lib.data.roidb import Roidb
 from lib.data.transforms import ImageError, read_image, to_tensor
+from lib.data.workers import samples_of, start_worker
 
 _SMALLEST = 16  # pixels; a box with a shorter side shows too little to learn a class from
 _MARGIN = 1.2  # side of the square around an object, in its longer sides
@@ -182,16 +183,12 @@ def _collate(items: list[tuple[Tensor, int] | ImageError]) -> LabelledImages | I
     return LabelledImages(torch.stack(images), torch.tensor(labels))
 
 
-def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # OpenCV would start a thread per core in each of the processes
-
-
 def crop_loader(
     crops: Crops, epoch: int, batch: int, start_batch: int = 0, workers: int = 0, shuffle: bool = True
 ) -> Iterator[LabelledImages]:
     """The batches of `epoch` from batch `start_batch` on, in an order that (seed, epoch) fixes; the last may be short.
 
-    Raises ImageError for the first image that cannot be used.
+    Raises ImageError for the first image that cannot be used, ReaderError for a process that died.
     """
     order = np.random.RandomState([crops.seed, epoch]).permutation(len(crops)) if shuffle else np.arange(len(crops))
     starts = range(start_batch * batch, len(order), batch)
@@ -200,9 +197,6 @@ def crop_loader(
         batch_sampler=[[(epoch, int(index)) for index in order[start : start + batch]] for start in starts],
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_start_worker,
+        worker_init_fn=start_worker,
     )
-    for found in loader:
-        if isinstance(found, ImageError):
-            raise found
-        yield found
+    return samples_of(loader)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lib.data.workers import samples_of, start_worker
 from lib.errors import InputError
 from lib.synthetic.flow_pairs import FlowPair, flow_in_cells, things_in_cells, varied
 
@@ -96,7 +95,7 @@ class FlowLoader:
     """Calling it with (epoch, first batch) gives the rest of that epoch, made by `workers` processes.
 
     The processes stay from one epoch to the next, with the backgrounds, sprites and clips that they have painted.
-    Raises the InputError of the first pair that cannot be made.
+    Raises the InputError of the first pair that cannot be made, ReaderError for a process that died.
     """
 
     def __init__(self, pairs: FlowPairs, batches: int, batch: int, workers: int) -> None:
@@ -108,16 +107,13 @@ class FlowLoader:
             persistent_workers=workers > 0,
             prefetch_factor=8 if workers else None,
             collate_fn=_collate,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),  # of its own, so that reading draws nothing from torch's global one
         )
 
     def __call__(self, epoch: int, start_batch: int = 0) -> Iterator[FlowBatch]:
         self._numbers.epoch, self._numbers.start = epoch, start_batch
-        for batch in self._loader:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        return samples_of(self._loader)
 
 
 def _collate(items: Sequence[FlowBatch | InputError]) -> FlowBatch | InputError:
@@ -125,9 +121,3 @@ def _collate(items: Sequence[FlowBatch | InputError]) -> FlowBatch | InputError:
     if errors:
         return errors[0]
     return FlowBatch(*(torch.cat([getattr(item, field.name) for item in items]) for field in fields(FlowBatch)))
-
-
-def _start_worker(worker: int) -> None:
-    cv2.setNumThreads(0)  # OpenCV would start a thread per core in each of the processes
-    # Ctrl-C reaches the whole group; the training finishes its update and may still wait for a batch
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -310,6 +310,7 @@ def test_every_misfit_of_a_params_file_is_named(tmp_path, caplog):
         "1 of another type: detector.rpn.rpn_cls_score.bias",
     ):
         assert said in str(error.value)
+    assert "a.params: arrays that this model has no use for, left out: arg:made_up" in caplog.text
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 

@@ -52,7 +52,7 @@ def test_a_sample_holds_the_frame_and_its_references(toy):
         chosen[frame, length] = references = [min(frame + 1, length - 1), frame, 0]
         return references
 
-    training_set = _training_set(toy, choose, snap_boxes=False)
+    training_set = _training_set(toy, choose, round_boxes=False)
     for entry in range(len(training_set)):
         roidb = training_set.roidb
         sample = training_set[0, entry]
@@ -174,15 +174,15 @@ def test_a_reference_of_another_size_is_an_error(toy):
 
 def test_the_configuration_reaches_the_training_set(toy):
     cfg = default_config()
-    cfg.SCALES, cfg.gpus, cfg.network.PIXEL_MEANS = [[36, 100]], "0,1", list(MEANS)
+    cfg.SCALES, cfg.network.PIXEL_MEANS = [[36, 100]], list(MEANS)
     cfg.dataset.update(dataset_path=str(toy), root_path=str(toy / "elsewhere"), image_set="VID_train")
-    cfg.TRAIN.update(BATCH_IMAGES=2, SEED=3, FLIP=False, SHUFFLE=True)
-    training_set = build_training_set(cfg, IMAGENET_VID, no_references)
+    cfg.TRAIN.update(BATCH_IMAGES=2, BATCHES_PER_UPDATE=2, SEED=3, FLIP=False, SHUFFLE=True)
+    training_set = build_training_set(cfg, IMAGENET_VID, no_references, round_boxes=True)
     assert len(training_set) == 4
     assert training_set.batches_per_epoch == 2
     assert (toy / "elsewhere" / "cache").is_dir()
-    assert training_set.snap_boxes
-    assert not build_training_set(cfg, IMAGENET_VID, one_reference).snap_boxes
+    assert training_set.round_boxes
+    assert not build_training_set(cfg, IMAGENET_VID, one_reference, round_boxes=False).round_boxes
     expected = _training_set(toy, no_references, "VID_train", batch_images=2)
     assert _same(training_set[0, 2], expected[0, 2])
 

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 import dff.model as dff_module
-from dff.model import DFF, key_frame_batches
-from lib.models.postprocess import PostProcess
+from dff.model import DFF
+from lib.engine.inference import detect_frames
 from lib.structures import Frame
 from tests.models.small import (
+    POSTPROCESS,
     assert_same_detections,
+    detect,
     random_batch,
     random_frames,
     small_rfcn,
@@ -51,7 +53,7 @@ class _Trace:
         return numbers, None
 
     def predict(self, features, im_info):
-        return list(zip(features, im_info, strict=True))
+        return features[:, :1, :, 0], im_info
 
 
 def _trace(videos: list[int], interval: int, batch_images: int, monkeypatch) -> list[list[int]]:
@@ -71,10 +73,11 @@ def _trace(videos: list[int], interval: int, batch_images: int, monkeypatch) -> 
     frames, number = [], 0
     for length in videos:
         for offset in range(length):
-            frames.append(Frame(torch.full((3, 4, 4), float(number)), 1.0, number + 1, first=offset == 0))
+            pixels = torch.full((3, 4, 4), float(number))
+            frames.append(Frame(pixels, 1.0, number + 1, first=offset == 0, index=offset))
             number += 1
-    answered = list(model.detect(frames, lambda raw: int(raw[0][0]), batch_images))
-    assert answered == list(range(number))
+    # The answer is the number in the features: of the frame itself, as `warp` gives it back
+    assert detect(model, frames, lambda raw: raw.boxes[:, 0, 0].int().tolist(), batch_images) == list(range(number))
     return sorted([*rows, *([0, i, i] for i in trace.features_of)], key=lambda row: row[1])
 
 
@@ -91,37 +94,37 @@ def test_loop_uses_the_frames_that_the_original_did(golden, batch_images, monkey
 
 @pytest.mark.parametrize("batch_images", [1, 4])
 def test_interval_one_is_rfcn(batch_images):
-    frames, postprocess = random_frames([(96, 128)] * 3), PostProcess(0.05)
-    found = small_dff(1).detect(frames, postprocess, batch_images)
-    assert_same_detections(found, small_rfcn().detect(frames, postprocess))
+    frames = random_frames([(96, 128)] * 3)
+    found = detect(small_dff(1), frames, batch_images=batch_images)
+    assert_same_detections(found, detect(small_rfcn(), frames))
 
 
 @pytest.mark.parametrize("batch_images", [2, 3, 8])
 def test_batch_equals_single(batch_images):
     """Also over a change of size and a new video, which begin with a key frame each."""
-    model, postprocess = small_dff(3), PostProcess(0.05)
+    model = small_dff(3)
     frames = random_frames([(96, 128)] * 7 + [(80, 112)] * 2 + [(96, 128)] * 3)
     frames[4].first = True
-    alone = list(model.detect(frames, postprocess))
+    alone = detect(model, frames)
     assert all(len(found) for found in alone)
-    assert_same_detections(model.detect(frames, postprocess, batch_images), alone)
-    restarted = [found for part in (frames[:4], frames[4:7], frames[7:9]) for found in model.detect(part, postprocess)]
+    assert_same_detections(detect(model, frames, batch_images=batch_images), alone)
+    restarted = [found for part in (frames[:4], frames[4:7], frames[7:9]) for found in detect(model, part)]
     assert_same_detections(alone[:9], restarted)
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 4, 5, 8])
 def test_every_length_has_one_answer_per_frame(length):
     model = small_dff(4)
-    assert len(list(model.detect(random_frames([(64, 64)] * length), PostProcess()))) == length
+    assert len(detect(model, random_frames([(64, 64)] * length))) == length
 
 
 def test_zero_flow_and_scale_one_change_nothing():
-    model, postprocess = small_dff(3), PostProcess(0.05)
+    model = small_dff(3)
     with torch.no_grad():
         for conv in (model.flow_net.Convolution5, model.flow_net.Convolution5_scale):
             conv.weight.zero_()
     still = [replace(frame, image=random_frames([(96, 128)])[0].image) for frame in random_frames([(96, 128)] * 3)]
-    assert_same_detections(model.detect(still, postprocess), small_rfcn().detect(still, postprocess))
+    assert_same_detections(detect(model, still), detect(small_rfcn(), still))
 
 
 def test_moved_features_are_detected_where_the_flow_says():
@@ -131,9 +134,10 @@ def test_moved_features_are_detected_where_the_flow_says():
         for conv in (model.flow_net.Convolution5, model.flow_net.Convolution5_scale):
             conv.weight.zero_()
         model.flow_net.Convolution5.bias.copy_(torch.tensor([1 / 2.5, 0.0]))
-        images = torch.stack([frame.image for frame in random_frames([(96, 128)] * 2)])
-        key = dff_module.KeyFrame(model.flow_net.halve(images[:1]), model.features(images[:1]))
-        moved = model.propagate(key, model.flow_net.halve(images[1:]))
+        frames = random_frames([(96, 128)] * 2)
+        images = torch.stack([frame.image for frame in frames])
+        key = dff_module.KeyFrame(frames[0], model.flow_net.halve(images[:1]), model.features(images[:1]))
+        moved = model.propagate(key, frames[1:], model.flow_net.halve(images[1:]))
     torch.testing.assert_close(moved[..., :-1], key.features[..., 1:], atol=1e-5, rtol=1e-5)
     assert not moved[..., -1].any()
 
@@ -146,7 +150,7 @@ def test_detect_reads_no_further_than_its_batch():
             taken.append(frame.frame_id)
             yield frame
 
-    stream = small_dff(3).detect(frames(), PostProcess(), batch_images=2)
+    stream = detect_frames(small_dff(3), frames(), POSTPROCESS, batch_images=2)
     read = []
     for _ in stream:
         read.append(len(taken))
@@ -154,10 +158,34 @@ def test_detect_reads_no_further_than_its_batch():
     assert read == [2, 2, 3, 5, 5, 6, 7]
 
 
-def test_a_batch_ends_before_the_next_key_frame():
-    frames = random_frames([(64, 64)] * 5 + [(64, 80)] * 3)
-    batches = [([frame.frame_id for frame in batch], key) for batch, key in key_frame_batches(frames, 4, 3)]
+def test_a_batch_ends_before_the_next_key_frame(monkeypatch):
+    """Also of an interval that is no multiple of the batch, and where the size changes."""
+    batches = []
+    whole_detect = DFF.detect
+
+    def detected(self, frames, key, inside=False):
+        batches.append(([frame.frame_id for frame in frames], key is None))
+        return whole_detect(self, frames, key, inside)
+
+    monkeypatch.setattr(DFF, "detect", detected)
+    detect(small_dff(4), random_frames([(64, 64)] * 5 + [(64, 80)] * 3), batch_images=3)
     assert batches == [([1, 2, 3], True), ([4], False), ([5], True), ([6, 7, 8], True)]
+
+
+@pytest.mark.parametrize("batch_images", [1, 4])
+def test_inside_says_which_key_frame_and_how(batch_images):
+    model, frames = small_dff(3), random_frames([(96, 128)] * 5)
+    inside = [f.inside for f, _ in detect_frames(model, frames, POSTPROCESS, batch_images, inside=True)]
+    assert [one.references for one in inside] == [[], [0], [0], [], [3]]
+    with torch.no_grad():
+        key = model.features(frames[0].image[None])
+        flow, scale = model.flow_net(frames[2].image[None], frames[0].image[None])
+    torch.testing.assert_close(inside[0].features, key[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(inside[2].flow, flow, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(inside[2].scale, scale[0], atol=1e-4, rtol=1e-4)
+    warped = dff_module.flow_warp(key, flow, scale)[0]
+    torch.testing.assert_close(inside[2].features, warped, atol=1e-4, rtol=1e-4)
+    assert inside[0].flow is inside[0].scale is inside[0].weights is inside[2].weights is None
 
 
 def test_stills_train_without_a_special_case():

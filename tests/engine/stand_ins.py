@@ -45,11 +45,6 @@ class TinyModel(nn.Module):
         return {"square_loss": (error**2).mean(), "l1_loss": error.abs().mean(), "largest": error.detach().abs().max()}
 
 
-def original_name(name: str) -> str:
-    """`bn.weight` -> `bn_gamma`, `first.bias` -> `first_bias`."""
-    return {"bn.weight": "bn_gamma", "bn.bias": "bn_beta"}.get(name, name.replace(".", "_"))
-
-
 def points_of(seed: int, epoch: int, batch: int, size: int = 4) -> Points:
     rs = np.random.RandomState([seed, epoch, batch])
     inputs = torch.from_numpy(rs.standard_normal((size, 4)).astype(np.float32))
@@ -68,6 +63,7 @@ NUM_SAMPLES = 24
 def config(*overrides: str):
     texts = [
         "TRAIN.BATCH_IMAGES=4",
+        "TRAIN.BATCHES_PER_UPDATE=1",
         "TRAIN.lr=0.05",
         "TRAIN.lr_step='1.5'",
         "TRAIN.end_epoch=2",

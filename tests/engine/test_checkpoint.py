@@ -1,9 +1,26 @@
+"""Checkpoints: written whole, found again, checked, and saying what they are."""
+
+import errno
+import struct
+import zipfile
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from lib.engine import snapshot
-from lib.engine.checkpoint import CheckpointError, CheckpointFolder, load_backbone, load_checkpoint, load_weights
+from lib.data.classes import IMAGENET_VID
+from lib.engine.checkpoint import (
+    CheckpointError,
+    CheckpointFolder,
+    Identity,
+    load_checkpoint,
+    read_identity,
+    read_tensors,
+    save_tensors,
+)
+from lib.files import OutputError
+from lib.version import __version__, commit
 
 
 def content(epoch=0, batch=0, iteration=0, model=None):
@@ -37,7 +54,7 @@ def test_newest_counts_updates_not_names(tmp_path):
     (tmp_path / "b-0099.pth").write_bytes(b"of another prefix")
     (tmp_path / "a-0098.pth.part").write_bytes(b"no checkpoint")
     assert folder.newest() == tmp_path / "a-0010.pth"
-    snapshot.save_tensors(content(9, 4, 49), folder.latest)  # left behind by a run that was killed
+    save_tensors(content(9, 4, 49), folder.latest)  # left behind by a run that was killed
     assert folder.newest() == tmp_path / "a-0010.pth"
     folder.save(content(10, 1, 51))
     assert folder.newest() == folder.latest
@@ -61,60 +78,26 @@ def test_setting_aside_keeps_every_file(tmp_path):
     assert folder.newest() is None
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [partial(OSError, errno.ENOSPC), RuntimeError])
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, kind):
+    """torch's zip writer meets a full disk as a RuntimeError."""
     folder = CheckpointFolder(tmp_path, "a")
     path = folder.save(content(1, 0, 5))
     written = path.read_bytes()
 
     def half_a_save(values, file):
         file.write(b"half")
-        raise OSError("no space left on device")
+        raise kind("no space left on device")
 
-    monkeypatch.setattr(snapshot.torch, "save", half_a_save)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(torch, "save", half_a_save)
+    with pytest.raises(OutputError, match=r"a-0001\.pth: cannot be written \(no space left on device.*\); "):
         folder.save(content(1, 0, 6))
     assert path.read_bytes() == written
     assert [p.name for p in tmp_path.iterdir()] == ["a-0001.pth"]
 
 
-def test_weights_come_back(tmp_path):
-    model, other = nn.Linear(2, 3), nn.Linear(2, 3)
-    whole = CheckpointFolder(tmp_path, "a").save(content(1, 0, 5, model))
-    load_weights(other, whole)
-    assert torch.equal(other.weight, model.weight)
-    bare = snapshot.save_tensors(nn.Linear(2, 3).state_dict(), tmp_path / "bare.pth")
-    load_backbone(model, bare)
-    assert not torch.equal(other.weight, model.weight)
-
-
-def test_every_misfit_is_named_and_nothing_is_loaded(tmp_path):
-    def net(**layers):
-        return nn.ModuleDict(layers)
-
-    path = tmp_path / "other.pth"
-    snapshot.save_tensors(net(both=nn.Linear(2, 2), wide=nn.Linear(5, 2), theirs=nn.Linear(1, 1)).state_dict(), path)
-    model = net(both=nn.Linear(2, 2), wide=nn.Linear(4, 2), ours=nn.Linear(1, 1))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    for load in (load_weights, load_backbone):
-        with pytest.raises(CheckpointError) as error:
-            load(model, path)
-        message = str(error.value)
-        assert message.startswith(str(path))
-        assert "2 missing in the file: ours.weight, ours.bias" in message
-        assert "2 in the file, but not in the model: theirs.weight, theirs.bias" in message
-        assert "1 of another shape: wide.weight (file (2, 5), model (2, 4))" in message
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_long_lists_are_counted(tmp_path):
-    path = snapshot.save_tensors({}, tmp_path / "empty.pth")
-    model = nn.Sequential(*[nn.Linear(1, 1) for _ in range(20)])
-    with pytest.raises(CheckpointError, match=r"40 missing in the file: 0\.weight, .*, 9\.bias and 20 more"):
-        load_weights(model, path)
-
-
-@pytest.mark.parametrize("load", [load_checkpoint, lambda path: load_weights(nn.Linear(1, 1), path)])
-def test_missing_damaged_and_foreign_files(tmp_path, load):
+@pytest.mark.parametrize("load", [load_checkpoint, read_identity, lambda path: read_tensors(path, "do something")])
+def test_missing_and_damaged_files(tmp_path, load):
     path = tmp_path / "a-0001.pth"
     with pytest.raises(CheckpointError, match=r"a-0001\.pth: there is no such file; "):
         load(path)
@@ -125,19 +108,85 @@ def test_missing_damaged_and_foreign_files(tmp_path, load):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CheckpointError, match=r"a-0001\.pth: cannot be read as a checkpoint"):
         load(path)
-    snapshot.save_tensors([1, 2], path)
-    with pytest.raises(CheckpointError, match=r"a-0001\.pth: (not a training checkpoint|holds no weights)"):
-        load(path)
+
+
+def test_what_is_no_training_checkpoint_is_not_resumed(tmp_path):
+    path = save_tensors([1, 2], tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"a\.pth: not a training checkpoint"):
+        load_checkpoint(path)
+    save_tensors({"model": nn.Linear(1, 1).state_dict()}, path)
+    with pytest.raises(CheckpointError, match="without optimizer, epoch, batch, iteration, config"):
+        load_checkpoint(path)
+
+
+def test_changed_bytes_are_noticed(tmp_path):
+    """Every tensor of the file in turn: read as they are, they would be other weights."""
+    path = CheckpointFolder(tmp_path, "a").save(content(1, 0, 5, nn.Linear(16, 16)))
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        tensors = [entry for entry in archive.infolist() if "/data/" in entry.filename]
+    assert len(tensors) == 2
+    for entry in tensors:
+        changed = bytearray(whole)
+        lengths = struct.unpack_from("<HH", whole, entry.header_offset + 26)  # of the name and of the padding after it
+        changed[entry.header_offset + 30 + sum(lengths) + 5] ^= 1
+        path.write_bytes(changed)
+        torch.load(path, weights_only=True)  # torch alone notices nothing
+        with pytest.raises(CheckpointError, match=r"a-0001\.pth: .*the checksum of '.*' is wrong"):
+            load_checkpoint(path)
+    path.write_bytes(whole)
+    load_checkpoint(path)
 
 
 def test_code_in_a_file_is_never_run(tmp_path):
     path = tmp_path / "evil.pth"
     torch.save({"model": nn.Linear(1, 1)}, path)  # a whole module: needs arbitrary classes
     with pytest.raises(CheckpointError, match="cannot be read"):
-        load_weights(nn.Linear(1, 1), path)
-
-
-def test_weights_alone_cannot_be_resumed(tmp_path):
-    path = snapshot.save_tensors({"model": nn.Linear(1, 1).state_dict()}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="without optimizer, epoch, batch, iteration, config"):
         load_checkpoint(path)
+
+
+IDENTITY = Identity("dff", {"TRAIN": {"lr": 0.5}, "SCALES": [[600, 1000]]}, IMAGENET_VID, "my_run", "9.9", "abc")
+
+
+def test_a_checkpoint_says_what_it_is(tmp_path):
+    path = save_tensors(content(1, 0, 5) | IDENTITY.to_content(), tmp_path / "a.pth")
+    assert read_identity(path) == IDENTITY
+    for part in ("dff", "30 classes", "version 9.9", "commit abc"):
+        assert part in str(read_identity(path))
+    assert read_identity(save_tensors(content(1, 0, 5), path)) is None
+    assert read_identity(save_tensors([1, 2], path)) is None
+    assert load_checkpoint(save_tensors(content(1, 0, 5) | IDENTITY.to_content(), path))["iteration"] == 5
+
+
+def test_the_code_that_writes_is_named():
+    written = Identity("dff", {}, IMAGENET_VID).to_content()
+    assert (written["version"], written["commit"]) == (__version__, commit())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"classes": None},
+        {"classes": {"names": ["a"]}},
+        {"classes": {"names": ["a", "a"], "annotation_names": ["b", "c"]}},
+        {"classes": {"names": [], "annotation_names": []}},
+        {"classes": {"names": 3, "annotation_names": 3}},
+        {"config": 7},
+        {"config": [1, 2]},
+    ],
+    ids=str,
+)
+def test_a_damaged_description_is_one_error(tmp_path, damage):
+    path = save_tensors(content(1, 0, 5) | IDENTITY.to_content() | damage, tmp_path / "a.pth")
+    with pytest.raises(
+        CheckpointError, match=r"a\.pth: its description of itself is damaged \(.+\); take another file"
+    ):
+        read_identity(path)
+
+
+@pytest.mark.parametrize("lost", ["config", "classes", "name", "version", "commit"])
+def test_an_incomplete_description_is_one_error(tmp_path, lost):
+    described = content(1, 0, 5) | IDENTITY.to_content()
+    del described[lost]
+    with pytest.raises(CheckpointError, match=rf"its description of itself is damaged \('{lost}'\)"):
+        read_identity(save_tensors(described, tmp_path / "a.pth"))

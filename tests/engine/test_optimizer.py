@@ -25,10 +25,6 @@ class Flat(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.as_tensor(value).clone()))
 
 
-def same(name: str) -> str:
-    return name
-
-
 def numpy_sgd(weights, gradients, rates, momentum, decay, multiples):
     """The rule in float64; `gradients[step][name]`. Yields the weights after every step."""
     w = {name: value.astype(np.float64) for name, value in weights.items()}
@@ -55,7 +51,7 @@ def test_golden_steps(golden):
     recorded = golden("layers_public")
     names = ["a_weight", "a_bias", "b_gamma", "b_beta", "frozen_bias"]
     model = Flat(**{name: recorded[f"sgd_w_init_{name}"] for name in names})
-    groups = parameter_groups(model, 0.0005, same, {"frozen_bias": 0.0})
+    groups = parameter_groups(model, 0.0005, {"frozen_bias": 0.0})
     optimizer = MXNetSGD(groups, lr=0.001, momentum=0.9)
     schedule = Schedule(base_lr=0.001, steps=(3, 6), warmup_lr=0.0001, warmup_step=2)
     gradients = [{name: recorded[f"sgd_grad_{step}_{name}"] for name in names} for step in range(9)]
@@ -72,7 +68,7 @@ def test_rule_in_float64():
     rates = [0.1, 0.1, 0.01, 0.2, 0.2, 0.001]  # a changing rate is where torch's own SGD differs
     multiples = {"slow_weight": 0.25, "still_bias": 0.0}
     model = Flat(**weights)
-    optimizer = MXNetSGD(parameter_groups(model, 0.3, same, multiples), lr=0.1, momentum=0.8)
+    optimizer = MXNetSGD(parameter_groups(model, 0.3, multiples), lr=0.1, momentum=0.8)
     expected = numpy_sgd(weights, gradients, rates, 0.8, 0.3, multiples)
     for found, wanted in zip(run(model, optimizer, gradients, rates), expected, strict=True):
         for name in names:
@@ -82,7 +78,7 @@ def test_rule_in_float64():
 
 def test_no_gradient_is_gradient_zero():
     model = Flat(a_weight=np.ones(3), b_weight=np.ones(3))
-    optimizer = MXNetSGD(parameter_groups(model, 0.1, same), lr=0.5, momentum=0.9)
+    optimizer = MXNetSGD(parameter_groups(model, 0.1), lr=0.5, momentum=0.9)
     model.a_weight.grad = torch.zeros(3, dtype=torch.float64)
     optimizer.step()
     assert model.b_weight.grad is None
@@ -93,23 +89,32 @@ def test_no_gradient_is_gradient_zero():
 def test_fixed_parameters_are_in_no_group():
     model = Flat(conv1_weight=np.ones(1), res3a_conv1_weight=np.ones(1), bn_conv1_gamma=np.ones(1))
     model.conv1_weight.requires_grad_(False)
-    trained = [name for group in parameter_groups(model, 0.1, same) for name, _ in group["params"]]
+    trained = [name for group in parameter_groups(model, 0.1) for name, _ in group["params"]]
     assert sorted(trained) == ["bn_conv1_gamma", "res3a_conv1_weight"]
 
 
-def test_names_the_originals_lack_decay_by_their_own_ending():
-    model = Flat(x_weight=np.ones(1), x_bias=np.ones(1))
-    groups = parameter_groups(model, 0.1, lambda name: None)
-    assert {name: g["weight_decay"] for g in groups for name, _ in g["params"]} == {"x_weight": 0.1, "x_bias": 0.0}
+def test_decay_and_multipliers_go_by_the_original_names():
+    """A normalisation layer calls its values gamma and beta there; names that the originals lack are their own."""
+    model = nn.ModuleDict({"bn1": nn.BatchNorm1d(2), "fc": nn.Linear(2, 2)})
+    model.register_parameter("own_weight", nn.Parameter(torch.ones(1)))
+    groups = parameter_groups(model, 0.1, {"bn1_beta": 0.5, "own_weight": 0.25})
+    found = {name: (group["weight_decay"], group["lr_mult"]) for group in groups for name, _ in group["params"]}
+    assert found == {
+        "bn1.weight": (0.1, 1.0),
+        "bn1.bias": (0.0, 0.5),
+        "fc.weight": (0.1, 1.0),
+        "fc.bias": (0.0, 1.0),
+        "own_weight": (0.1, 0.25),
+    }
 
 
 def test_unknown_multiplier_and_nothing_to_train():
     model = Flat(a_weight=np.ones(1))
     with pytest.raises(KeyError, match="b_weight"):
-        parameter_groups(model, 0.1, same, {"b_weight": 0.0})
+        parameter_groups(model, 0.1, {"b_weight": 0.0})
     model.a_weight.requires_grad_(False)
     with pytest.raises(ValueError, match="FIXED_PARAMS"):
-        parameter_groups(model, 0.1, same)
+        parameter_groups(model, 0.1)
 
 
 @pytest.mark.parametrize(("lr", "momentum", "decay"), [(-1.0, 0.9, 0.0), (0.1, 1.0, 0.0), (0.1, 0.9, -1.0)])
@@ -122,7 +127,7 @@ def test_adamw_obeys_the_same_rules():
     model = Flat(a_weight=np.ones(2), a_bias=np.ones(2), still_weight=np.ones(2), conv1_weight=np.ones(2))
     model.conv1_weight.requires_grad_(False)
     cfg = load_config(None, ["TRAIN.OPTIMIZER=adamw", "TRAIN.lr=0.1", "TRAIN.wd=0.5"])
-    optimizer = build_optimizer(model, cfg, same, {"still_weight": 0.0})
+    optimizer = build_optimizer(model, cfg, {"still_weight": 0.0})
     set_learning_rate(optimizer, 0.1)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -137,7 +142,7 @@ def test_state_comes_back_and_the_settings_stay(kind):
     def make(wd):
         model = Flat(a_weight=np.arange(3.0), a_bias=np.ones(2))
         cfg = load_config(None, [f"TRAIN.OPTIMIZER={kind}", "TRAIN.lr=0.1", f"TRAIN.wd={wd}"])
-        return model, build_optimizer(model, cfg, same)
+        return model, build_optimizer(model, cfg)
 
     def step(model, optimizer):
         for parameter in model.parameters():
@@ -162,7 +167,7 @@ def test_state_of_other_parameters_or_another_rule_is_refused():
     def make(kind="sgd", **values):
         model = Flat(**values)
         cfg = load_config(None, [f"TRAIN.OPTIMIZER={kind}", "TRAIN.lr=0.1"])
-        optimizer = build_optimizer(model, cfg, same)
+        optimizer = build_optimizer(model, cfg)
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
         optimizer.step()

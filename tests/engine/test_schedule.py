@@ -32,7 +32,8 @@ def test_epochs_become_updates_as_in_the_originals():
 
 
 def test_warmup_only_when_it_is_on():
-    texts = ["TRAIN.lr=0.1", "TRAIN.BATCH_IMAGES=1", "TRAIN.end_epoch=1", "TRAIN.warmup_lr=0.01", "TRAIN.warmup_step=3"]
+    one_image = ["TRAIN.BATCH_IMAGES=1", "TRAIN.BATCHES_PER_UPDATE=1", "TRAIN.end_epoch=1"]
+    texts = ["TRAIN.lr=0.1", *one_image, "TRAIN.warmup_lr=0.01", "TRAIN.warmup_step=3"]
     off = schedule_from_config(load_config(None, texts), 10)
     on = schedule_from_config(load_config(None, [*texts, "TRAIN.warmup=true"]), 10)
     assert [off(n) for n in (1, 2, 3)] == [0.1, 0.1, 0.1]
@@ -54,7 +55,7 @@ def test_falling_schedules_start_at_the_base_and_end_just_above_zero(kind):
 
 
 def test_a_tail_shorter_than_an_update_is_not_used():
-    cfg = load_config(None, ["TRAIN.BATCH_IMAGES=4", "gpus='0,1'"])
+    cfg = load_config(None, ["TRAIN.BATCH_IMAGES=4", "TRAIN.BATCHES_PER_UPDATE=2"])
     assert updates_per_epoch(cfg, 23) == 2
     with pytest.raises(ConfigError, match=r"8 samples .* has 7"):
         updates_per_epoch(cfg, 7)

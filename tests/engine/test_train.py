@@ -2,25 +2,29 @@ import logging
 import os
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from lib.config import ConfigError
-from lib.engine.checkpoint import CheckpointError, load_checkpoint
+from lib.data.classes import IMAGENET_VID
+from lib.engine.checkpoint import CheckpointError, Identity, load_checkpoint, read_identity
 from lib.engine.meters import RunningMeans
 from lib.engine.non_finite import NonFiniteError
 from lib.engine.seeding import batch_rng
 from lib.engine.train import train
-from tests.engine.stand_ins import NUM_SAMPLES, TinyModel, config, loader_of, original_name, points_of
+from lib.errors import InputError
+from lib.version import commit
+from tests.engine.stand_ins import NUM_SAMPLES, TinyModel, config, loader_of, points_of
 
 KINDS = ["sgd", "adamw"]
 
 
 def run(folder, cfg, loader=loader_of, model=None, **more):
     model = model or TinyModel()
-    path = train(model, loader, cfg, folder, num_samples=NUM_SAMPLES, original_name=original_name, **more)
+    path = train(model, loader, cfg, folder, num_samples=NUM_SAMPLES, **more)
     return model, path
 
 
@@ -62,7 +66,7 @@ def test_learns_and_writes_what_it_says(tmp_path):
 
 
 def test_gradients_of_an_update_are_summed_over_its_batches(tmp_path):
-    cfg = config("gpus='0,1,2'", "TRAIN.end_epoch=1", "TRAIN.lr_step=''", "TRAIN.wd=0.01")
+    cfg = config("TRAIN.BATCHES_PER_UPDATE=3", "TRAIN.end_epoch=1", "TRAIN.lr_step=''", "TRAIN.wd=0.01")
     trained, _ = run(tmp_path, cfg, model=TinyModel(dropout=0.0))
 
     model = TinyModel(dropout=0.0)  # the same two updates in plain autograd and NumPy
@@ -75,7 +79,7 @@ def test_gradients_of_an_update_are_summed_over_its_batches(tmp_path):
             total = total + losses["square_loss"] + losses["l1_loss"]
         gradients = torch.autograd.grad(total, list(weights.values()))
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-            decay = 0.01 if original_name(name).endswith(("_weight", "_gamma")) else 0.0
+            decay = 0.01 if name.endswith("weight") else 0.0  # of the batch norm too, whose weight is its gamma
             value = weight.detach().double().numpy()
             buffers[name] = 0.9 * buffers[name] - 0.05 * (gradient.double().numpy() + decay * value)
             weight.data = torch.from_numpy(value + buffers[name]).float()
@@ -99,11 +103,11 @@ class Interrupting:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("at", [0, 3, 6, 9])
-@pytest.mark.parametrize("gpus", ["", "0,1"])
-def test_resuming_after_a_signal_equals_never_stopping(tmp_path, caplog, kind, at, gpus):
-    settings = [f"TRAIN.OPTIMIZER={kind}", f"gpus='{gpus}'", "TRAIN.lr=0.01"]
+@pytest.mark.parametrize("batches", [1, 2])
+def test_resuming_after_a_signal_equals_never_stopping(tmp_path, caplog, kind, at, batches):
+    settings = [f"TRAIN.OPTIMIZER={kind}", f"TRAIN.BATCHES_PER_UPDATE={batches}", "TRAIN.lr=0.01"]
     straight, path = run(tmp_path / "straight", config(*settings))
-    number = signal.SIGINT if at % 2 else signal.SIGTERM
+    number = {0: signal.SIGTERM, 3: signal.SIGINT, 6: signal.SIGHUP, 9: signal.SIGINT}[at]
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as exit_status:
         run(tmp_path / "stopped", config(*settings), loader=Interrupting(number, at))
@@ -116,6 +120,48 @@ def test_resuming_after_a_signal_equals_never_stopping(tmp_path, caplog, kind, a
     same_content(without_resume(path), without_resume(resumed_path))
     assert "configuration changed" not in caplog.text
     assert not (tmp_path / "stopped" / "tiny-latest.pth").exists()
+
+
+def test_a_signal_that_was_ignored_stays_ignored(tmp_path):
+    """nohup starts a program with SIGHUP ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        _, path = run(tmp_path, config(), loader=Interrupting(signal.SIGHUP, 3))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert load_checkpoint(path)["iteration"] == 12
+
+
+@pytest.mark.parametrize(("at", "saved"), [(0, None), (3, "tiny-latest.pth"), (6, "tiny-0001.pth")])
+@pytest.mark.parametrize("batches", [1, 2])
+def test_an_error_of_the_data_costs_no_update(tmp_path, at, saved, batches):
+    """The error is the user's to mend; what was learnt until then is not lost."""
+
+    def broken(epoch, start_batch):
+        for i, batch in enumerate(loader_of(epoch, start_batch), start_batch):
+            if 6 * epoch + i == at:
+                raise InputError("image 7 cannot be read")
+            yield batch
+
+    settings = [f"TRAIN.BATCHES_PER_UPDATE={batches}"]
+    straight, _ = run(tmp_path / "straight", config(*settings))
+    with pytest.raises(InputError, match="^image 7 cannot be read$"):
+        run(tmp_path / "broken", config(*settings), loader=broken)
+    found = sorted(path.name for path in (tmp_path / "broken").glob("*.pth"))
+    assert found == ([] if saved is None else [saved])
+    log = (tmp_path / "broken" / "train.log").read_text()
+    assert ("stopped by the error below after" in log) == (saved is not None)
+    resumed, _ = run(tmp_path / "broken", config(*settings, "TRAIN.RESUME=true"))
+    same_content(dict(straight.state_dict()), dict(resumed.state_dict()))
+
+
+def test_checkpoints_say_what_they_are(tmp_path):
+    identity = Identity("tiny", {"TRAIN": {"lr": 0.05}}, IMAGENET_VID, "a_run")
+    run(tmp_path, config(), identity=identity)
+    for epoch in (1, 2):
+        found = read_identity(tmp_path / f"tiny-{epoch:04d}.pth")
+        assert found == replace(identity, commit=commit())
 
 
 def test_resuming_after_every_single_update(tmp_path):
@@ -200,7 +246,7 @@ def test_a_changed_configuration_is_named_on_resume(tmp_path, caplog):
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [(["gpus='0,1'"], "another number of samples"), (["TRAIN.OPTIMIZER=adamw"], "momentum_buffer")],
+    [(["TRAIN.BATCHES_PER_UPDATE=2"], "another number of samples"), (["TRAIN.OPTIMIZER=adamw"], "momentum_buffer")],
 )
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, overrides, message):
     run(tmp_path, config())
@@ -227,17 +273,17 @@ class Diverging(TinyModel):
 
 
 @pytest.mark.parametrize("how", ["loss", "gradient"])
-@pytest.mark.parametrize("gpus", ["", "0,1,2"])
-def test_not_finite_stops_and_leaves_the_batch(tmp_path, caplog, how, gpus):
+@pytest.mark.parametrize("batches", [1, 3])
+def test_not_finite_stops_and_leaves_the_batch(tmp_path, caplog, how, batches):
     model = Diverging(how)
     pattern = r"nan" if how == "loss" else r"gradient .* of second\.bias"
     with pytest.raises(NonFiniteError, match=pattern) as error:
-        run(tmp_path, config(f"gpus='{gpus}'"), model=model)
+        run(tmp_path, config(f"TRAIN.BATCHES_PER_UPDATE={batches}"), model=model)
     assert "square_loss" in str(error.value)
     assert "l1_loss" in caplog.text
     assert all(bool(p.isfinite().all()) for p in model.parameters())
     content = torch.load(tmp_path / "non_finite_batch.pth", weights_only=True)
-    assert content["update"] == (2 if gpus else 4)
+    assert content["update"] == (2 if batches == 3 else 4)
     guilty = [batch for batch in content["batches"] if int(batch["extra"][0]) == 3]
     assert len(guilty) == 1
     assert torch.equal(guilty[0]["inputs"], points_of(0, 0, 3).inputs)

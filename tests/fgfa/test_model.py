@@ -11,13 +11,17 @@ import pytest
 import torch
 
 import fgfa.model as fgfa_module
-from fgfa.model import FGFA, ORIGINAL_TESTING, ORIGINAL_TRAINING, AggregationRule, CachedFrame, build_fgfa
-from lib.models.postprocess import PostProcess
+from fgfa.model import FGFA, AggregationRule, CachedFrame, build_fgfa
+from lib.engine.inference import detect_frames
+from lib.models.postprocess import RawDetections
 from lib.ops import flow_warp
 from lib.structures import Frame, TrainingBatch
 from tests.models.small import (
+    EVERY_BOX,
     NUM_CLASSES,
+    POSTPROCESS,
     assert_same_detections,
+    detect,
     random_batch,
     random_frames,
     small_config,
@@ -25,13 +29,14 @@ from tests.models.small import (
     with_video_keys,
 )
 from tests.models.small_video import small_fgfa
+from tools.parity.original_rules import TESTING, TRAINING
 
 
 def _aggregated(model: FGFA, frames: list[Frame], monkeypatch, batch_images: int = 1) -> list[torch.Tensor]:
     """The feature maps (C, h, w) that the frames are detected in."""
     with monkeypatch.context() as patch:
-        patch.setattr(model.detector, "predict", lambda features, im_info: [features[0]])
-        return list(model.detect(frames, lambda raw: raw, batch_images))
+        patch.setattr(model.detector, "predict", lambda features, im_info: (features, im_info))
+        return detect(model, frames, lambda raw: list(raw.boxes), batch_images)
 
 
 def _training_features(model: FGFA, frames: list[Frame]) -> torch.Tensor:
@@ -67,7 +72,7 @@ def test_rules_make_a_difference(monkeypatch):
 
 def test_the_rules_are_the_originals_unless_said_otherwise():
     model = build_fgfa(with_video_keys(small_config(), 4, 0.125, 48), NUM_CLASSES)
-    assert (model.train_rule, model.test_rule) == (ORIGINAL_TRAINING, ORIGINAL_TESTING)
+    assert (model.train_rule, model.test_rule) == (TRAINING, TESTING)
     assert (model.reach, model.causal) == (4, False)
     cfg = with_video_keys(small_config(), 4, 0.25, 48)
     cfg.TEST.CAUSAL = cfg.TRAIN.AGGREGATE_CURRENT = cfg.TEST.EMBED_AFTER_WARP = True
@@ -80,22 +85,22 @@ def test_the_rules_are_the_originals_unless_said_otherwise():
 
 @pytest.mark.parametrize("reach", [0, 2])
 def test_one_frame_is_rfcn_along_its_own_flow(reach):
-    model, plain, postprocess = small_fgfa(reach), small_rfcn(), PostProcess(0.05)
+    model, plain = small_fgfa(reach), small_rfcn()
     (frame,) = random_frames([(96, 128)])
     with torch.no_grad():
         features = plain.features(frame.image[None])
         flow, _ = model.flow_net(frame.image[None], frame.image[None])
-        (expected,) = plain.detector.predict(flow_warp(features, flow), frame.im_info[None])
+        raw = RawDetections([frame], *plain.detector.predict(flow_warp(features, flow), frame.im_info[None]))
     assert flow.abs().mean() > 0.1
-    assert_same_detections(model.detect([frame], postprocess), [postprocess(expected)])
+    assert_same_detections(detect(model, [frame]), POSTPROCESS(raw))
 
 
 def test_zero_flow_over_a_still_video_changes_nothing():
-    model, postprocess = small_fgfa(), PostProcess(0.05)
+    model = small_fgfa()
     with torch.no_grad():
         model.flow_net.Convolution5.weight.zero_()
     still = [replace(frame, image=random_frames([(96, 128)])[0].image) for frame in random_frames([(96, 128)] * 4)]
-    assert_same_detections(model.detect(still, postprocess), small_rfcn().detect(still, postprocess))
+    assert_same_detections(detect(model, still), detect(small_rfcn(), still))
 
 
 def test_zero_flow_averages_with_weights_of_likeness(monkeypatch):
@@ -116,22 +121,29 @@ def _window_trace(model: FGFA, videos: list[int], batch_images: int, monkeypatch
     """Of videos whose pixels are the number of their frame, the numbers averaged for each answer, sorted."""
     rows = []
 
-    def aggregate(half, maps, halves, other_maps, rule, counts):
-        assert torch.equal(halves, other_maps)
-        numbers = halves[0, :, 0, 0, 0].repeat_interleave(counts)
-        rows.append(sorted(numbers.int().tolist()))
-        return half
+    def between_halves(halves, others):
+        asked.append((halves[0, 0, 0, 0].item(), others[:, 0, 0, 0].tolist()))
+        return torch.zeros_like(halves[:, :2]), None
 
+    def aggregate(maps, other_maps, flow, rule, counts):
+        numbers = other_maps[0, :, 0, 0, 0]
+        assert asked[-1] == (maps[0, 0, 0, 0].item(), numbers.tolist())
+        rows.append(sorted(numbers.repeat_interleave(counts).int().tolist()))
+        return maps, torch.ones(1, len(numbers), 1, *maps.shape[2:])
+
+    asked = []
     monkeypatch.setattr(model, "aggregate", aggregate)
     monkeypatch.setattr(model, "_maps", lambda images, rule: images)
     monkeypatch.setattr(model.flow_net, "halve", lambda images: images)
-    monkeypatch.setattr(model.detector, "predict", lambda features, im_info: [int(features[0, 0, 0, 0])])
+    monkeypatch.setattr(model.flow_net, "between_halves", between_halves)
+    monkeypatch.setattr(model.detector, "predict", lambda features, im_info: (features[:, :1, :1, 0], im_info))
     frames, number = [], 0
     for length in videos:
         for offset in range(length):
-            frames.append(Frame(torch.full((3, 4, 4), float(number)), 1.0, number + 1, first=offset == 0))
+            pixels = torch.full((3, 4, 4), float(number))
+            frames.append(Frame(pixels, 1.0, number + 1, first=offset == 0, index=offset))
             number += 1
-    assert list(model.detect(frames, lambda raw: raw, batch_images)) == list(range(number))
+    assert detect(model, frames, lambda raw: raw.boxes[:, 0, 0].int().tolist(), batch_images) == list(range(number))
     return rows
 
 
@@ -156,35 +168,36 @@ def test_causal_window_looks_back_only_and_answers_at_once(monkeypatch):
             taken.append(frame.frame_id)
             yield frame
 
-    assert [len(taken) for _ in small_fgfa(2, causal=True).detect(frames(), PostProcess())] == [1, 2, 3]
+    answers = detect_frames(small_fgfa(2, causal=True), frames(), POSTPROCESS)
+    assert [len(taken) for _ in answers] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("batch_images", [3, 8])
 def test_batch_equals_single(batch_images):
     """Also over a change of size and a new video."""
-    model, postprocess = small_fgfa(2), PostProcess(0.05)
+    model = small_fgfa(2)
     frames = random_frames([(96, 128)] * 5 + [(80, 112)] * 2 + [(96, 128)])
     frames[3].first = True
-    alone = list(model.detect(frames, postprocess))
+    alone = detect(model, frames)
     assert all(len(found) for found in alone)
-    assert_same_detections(model.detect(frames, postprocess, batch_images), alone)
+    assert_same_detections(detect(model, frames, batch_images=batch_images), alone)
     parts = (frames[:3], frames[3:5], frames[5:7], frames[7:])
-    assert_same_detections(alone, [found for part in parts for found in model.detect(part, postprocess)])
+    assert_same_detections(alone, [found for part in parts for found in detect(model, part)])
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 6])
 def test_every_length_has_one_answer_per_frame(length):
     """For K = 2: none, 1, 2, K + 1, K + 2, 2K + 2 frames."""
-    assert len(list(small_fgfa(2).detect(random_frames([(64, 64)] * length), PostProcess()))) == length
+    assert len(detect(small_fgfa(2), random_frames([(64, 64)] * length))) == length
 
 
 def test_scale_and_size_are_the_centre_frames_own():
     """The boxes of a frame whose scale is twice as large are half as large."""
-    model, postprocess = small_fgfa(1), PostProcess(0.0, None, None)
+    model = small_fgfa(1)
     frames = random_frames([(96, 128)] * 3)
-    plain = list(model.detect(frames, postprocess))
-    frames[1].scale = 4.0
-    scaled = list(model.detect(frames, postprocess))
+    plain = detect(model, frames, EVERY_BOX)
+    frames[1] = replace(frames[1], scale=4.0, im_info=None)
+    scaled = detect(model, frames, EVERY_BOX)
     assert_same_detections(scaled[::2], plain[::2])
     torch.testing.assert_close(scaled[1].boxes * 2, plain[1].boxes)
 
@@ -198,11 +211,37 @@ def test_memory_is_bounded_by_the_window(monkeypatch):
         return cached
 
     monkeypatch.setattr(fgfa_module, "CachedFrame", cache)
-    for _ in model.detect(random_frames([(32, 32)] * 12), PostProcess()):
+    for _ in detect_frames(model, random_frames([(32, 32)] * 12), POSTPROCESS):
         most.append(sum(reference() is not None for reference in alive))
         assert torch.is_grad_enabled()
     assert len(alive) == 12
     assert max(most) <= 2 * 1 + 1 + 1  # and the one that was just read
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_inside_is_what_was_averaged_and_how(rule):
+    """At the ends of the clip too, where a frame stands in for those that are missing and weighs as much as they."""
+    model, frames = small_fgfa(1, test_rule=rule), random_frames([(96, 128)] * 3)
+    inside = [frame.inside for frame, _ in detect_frames(model, frames, POSTPROCESS, 2, inside=True)]
+    centre = [[0], [1], [2]] if rule.aggregate_current else [[], [], []]
+    assert [sorted(one.references) for one in inside] == [
+        sorted({*centre[0], 0, 1}),
+        sorted({*centre[1], 0, 2}),
+        sorted({*centre[2], 1, 2}),
+    ]
+    for one, frame in zip(inside, frames, strict=True):
+        count = len(one.references)
+        assert one.flow.shape == (count, 2, 6, 8)
+        assert one.weights.shape == (count, 6, 8)
+        torch.testing.assert_close(one.weights.sum(dim=0), torch.ones(6, 8))
+        assert one.scale is None
+        with torch.no_grad():
+            others = torch.stack([frames[i].image for i in one.references])
+            flow, _ = model.flow_net(frame.image.expand_as(others), others)
+            warped = flow_warp(model.features(others), flow)
+        torch.testing.assert_close(one.flow, flow, atol=1e-4, rtol=1e-4)
+        averaged = (one.weights[:, None] * warped).sum(dim=0)
+        torch.testing.assert_close(one.features, averaged, atol=1e-4, rtol=1e-4)
 
 
 def _triple_batch(objects: list[int], still: bool = False) -> TrainingBatch:
@@ -230,7 +269,7 @@ def test_samples_of_a_batch_do_not_mix():
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("rule", [ORIGINAL_TRAINING, ORIGINAL_TESTING], ids=str)
+@pytest.mark.parametrize("rule", [TRAINING, TESTING], ids=str)
 def test_autocast_stays_close(rule):
     model, batch = small_fgfa(train_rule=rule), _triple_batch([2, 3])
     expected = model.losses(batch, np.random.RandomState(0))
@@ -244,6 +283,6 @@ def test_autocast_stays_close(rule):
 def test_what_leaves_nothing_to_average_is_refused():
     with pytest.raises(ValueError, match="no neighbours"):
         small_fgfa().losses(random_batch([1]), np.random.RandomState(0))
-    for reach, rule in ((-1, ORIGINAL_TESTING), (0, ORIGINAL_TRAINING)):
+    for reach, rule in ((-1, TESTING), (0, TRAINING)):
         with pytest.raises(ValueError, match="window"):
             small_fgfa(reach, test_rule=rule)

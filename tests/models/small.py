@@ -8,15 +8,20 @@ import numpy as np
 import torch
 
 from lib.config import Config, load_config
+from lib.engine.inference import detect_frames
 from lib.models.flownet_s import FlowNetS
+from lib.models.postprocess import PostProcess
+from lib.models.video_model import VideoModel
 from lib.structures import Detections, Frame, TrainingBatch
 from rfcn.model import RFCN, build_rfcn
 
 NUM_CLASSES = 6
+POSTPROCESS = PostProcess(score_threshold=0.05, nms_threshold=0.3, max_per_image=300)
+EVERY_BOX = PostProcess(score_threshold=0.0, nms_threshold=None, max_per_image=None)
 
 
 def small_config(*overrides: str):
-    """Depth 18, width 16, six classes, four anchors: nothing here is the originals' number."""
+    """Depth 18, width 16, four anchors, everything trained; the rest is the originals', with OHEM."""
     return load_config(
         None,
         [
@@ -25,13 +30,9 @@ def small_config(*overrides: str):
             "network.FEAT_DIM=32",
             "network.ANCHOR_RATIOS=[0.5, 1]",
             "network.ANCHOR_SCALES=[2, 4]",
-            "network.NUM_ANCHORS=4",
-            "TRAIN.BATCH_ROIS=-1",
-            "TRAIN.ENABLE_OHEM=true",
+            "network.FIXED_PARAMS=[]",
             "TRAIN.RPN_POST_NMS_TOP_N=60",
-            "TRAIN.RPN_MIN_SIZE=0",
             "TEST.RPN_POST_NMS_TOP_N=50",
-            "TEST.RPN_MIN_SIZE=0",
             *overrides,
         ],
     )
@@ -47,11 +48,9 @@ def small_rfcn(*overrides: str, seed: int = 0) -> RFCN:
 
 
 def with_video_keys(cfg: Config, interval: int, flow_width: float = 0.125, map_channels: int = 32 + 16) -> Config:
-    """`cfg` with what DFF and FGFA read besides: their rules are the originals', map_channels is FGFA_FEAT_DIM."""
+    """`cfg` with what DFF and FGFA read besides; map_channels is FGFA_FEAT_DIM."""
     cfg.network.FLOW_WIDTH, cfg.network.FGFA_FEAT_DIM = flow_width, map_channels
-    cfg.TEST.KEY_FRAME_INTERVAL, cfg.TEST.CAUSAL = interval, False
-    cfg.TRAIN.AGGREGATE_CURRENT, cfg.TRAIN.EMBED_AFTER_WARP = False, True
-    cfg.TEST.AGGREGATE_CURRENT, cfg.TEST.EMBED_AFTER_WARP = True, False
+    cfg.TEST.KEY_FRAME_INTERVAL = interval
     return cfg
 
 
@@ -80,7 +79,17 @@ def random_batch(objects: list[int], height: int = 96, width: int = 128, seed: i
 
 def random_frames(sizes: list[tuple[int, int]], scale: float = 2.0, seed: int = 0) -> list[Frame]:
     generator = torch.Generator().manual_seed(seed)
-    return [Frame(torch.randn(3, h, w, generator=generator), scale, i + 1, i == 0) for i, (h, w) in enumerate(sizes)]
+    return [
+        Frame(torch.randn(3, h, w, generator=generator), scale, i + 1, first=i == 0, index=i)
+        for i, (h, w) in enumerate(sizes)
+    ]
+
+
+def detect(
+    model: VideoModel, frames: Iterable[Frame], postprocess: PostProcess = POSTPROCESS, batch_images: int = 1
+) -> list[Detections]:
+    """What the inference loop says about each frame."""
+    return [found for _, found in detect_frames(model, frames, postprocess, batch_images)]
 
 
 def assert_same_detections(found: Iterable[Detections], expected: Iterable[Detections]) -> None:

@@ -7,6 +7,7 @@ import torch
 from dff.model import DFF, build_dff
 from fgfa.model import FGFA, build_fgfa
 from tests.models.small import NUM_CLASSES, let_flow, small_config, small_rfcn, with_video_keys
+from tools.parity.original_rules import TESTING, TRAINING
 
 
 def small_dff(interval: int = 3, *overrides: str) -> DFF:
@@ -19,10 +20,11 @@ def small_dff(interval: int = 3, *overrides: str) -> DFF:
 
 
 def small_fgfa(reach: int = 2, **options) -> FGFA:
-    """With a flow that does something."""
+    """With a flow that does something. options: of `FGFA`; its rules are the originals' unless given."""
     torch.manual_seed(1)
     built = build_fgfa(with_video_keys(small_config(), reach, 0.125, 32 + 16), NUM_CLASSES)
-    model = FGFA(built.features, built.flow_net, built.embed_net, built.detector, reach, **options)
+    rules = {"train_rule": TRAINING, "test_rule": TESTING} | options
+    model = FGFA(built.features, built.flow_net, built.embed_net, built.detector, reach, **rules)
     model.load_state_dict(small_rfcn().state_dict(), strict=False)
     let_flow(model.flow_net)
     with torch.no_grad():  # no position without an embedding: of such a one rounding decides the direction

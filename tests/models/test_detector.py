@@ -98,14 +98,17 @@ def test_predictions_are_in_original_pixels_of_each_image():
     features = torch.rand(2, 32, 6, 8)
     im_info = torch.tensor([[96.0, 128.0, 2.0], [80.0, 100.0, 0.5]])
     with torch.no_grad():
-        raw = model.detector.predict(features, im_info)
-    for one, (height, width, scale) in zip(raw, im_info.tolist(), strict=True):
-        assert one.boxes.shape == (50, 4)
-        assert one.probabilities.shape == (50, NUM_CLASSES)
-        torch.testing.assert_close(one.probabilities.sum(dim=1), torch.ones(50))
-        assert one.boxes.amin() >= 0
-        assert one.boxes[:, 2].amax() <= (width - 1) / scale
-        assert one.boxes[:, 3].amax() <= (height - 1) / scale
+        boxes, probabilities = model.detector.predict(features, im_info)
+        alone = [model.detector.predict(features[i : i + 1], im_info[i : i + 1]) for i in range(2)]
+    assert boxes.shape == (2, 50, 4)
+    assert probabilities.shape == (2, 50, NUM_CLASSES)
+    torch.testing.assert_close(probabilities.sum(dim=2), torch.ones(2, 50))
+    for i, (height, width, scale) in enumerate(im_info.tolist()):
+        assert boxes[i].amin() >= 0
+        assert boxes[i, :, 2].amax() <= (width - 1) / scale
+        assert boxes[i, :, 3].amax() <= (height - 1) / scale
+        torch.testing.assert_close(boxes[i], alone[i][0][0])
+        torch.testing.assert_close(probabilities[i], alone[i][1][0])
 
 
 def test_deltas_are_unnormalised_with_the_box_stds():
@@ -115,7 +118,7 @@ def test_deltas_are_unnormalised_with_the_box_stds():
     with torch.no_grad():
         plain.detector.head.rfcn_bbox.weight.mul_(stds[:, None, None, None])
         features, im_info = torch.rand(1, 32, 6, 8), torch.tensor([[96.0, 128.0, 1.0]])
-        boxes, expected = (m.detector.predict(features, im_info)[0].boxes for m in (model, plain))
+        boxes, expected = (m.detector.predict(features, im_info)[0] for m in (model, plain))
     torch.testing.assert_close(boxes, expected, atol=1e-3, rtol=0)
 
 

@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from lib import boxes as box_ops
 from lib.models.anchors import all_anchors, make_anchors
-from lib.models.targets import AnchorRule, RoIRule, assign_anchors, assign_proposals, ohem
+from lib.models.targets import assign_anchors, assign_proposals, ohem
+from tools.parity.original_rules import ANCHOR_RULE, ROI_RULE
 
-EVERYTHING = AnchorRule(batch_size=10**6)
+EVERYTHING = replace(ANCHOR_RULE, batch_size=10**6)
 NO_BOXES = torch.zeros(0, 4)
 
 
@@ -35,7 +38,7 @@ def test_anchor_targets_match_the_recording(layers, anchors, case, batch_size):
     image_height, image_width, _ = layers["assign_im_info"][0].tolist()
     boxes = torch.from_numpy(layers["assign_gt"][:, :4])
     grid = all_anchors(anchors, height, width, 16)
-    rule, rng = AnchorRule(batch_size), np.random.RandomState(7)
+    rule, rng = replace(ANCHOR_RULE, batch_size=batch_size), np.random.RandomState(7)
     labels, deltas, weights = _as_recorded(
         assign_anchors(boxes, grid, image_height, image_width, rule, rng), height, width
     )
@@ -50,7 +53,7 @@ def test_anchors_without_objects_are_background_as_recorded(layers, anchors):
     grid = all_anchors(anchors, height, width, 16)
     rng = np.random.RandomState(7)
     recorded = layers["assign_nogt_label"]
-    targets = assign_anchors(NO_BOXES, grid, image_height, image_width, AnchorRule(), rng)
+    targets = assign_anchors(NO_BOXES, grid, image_height, image_width, ANCHOR_RULE, rng)
     labels, deltas, weights = _as_recorded(targets, height, width)
     assert not (labels == 1).any()
     assert (labels == 0).sum() == min(256, (recorded == 0).sum())
@@ -74,12 +77,12 @@ def test_anchors_end_before_the_border():
 
 def test_clobbering_lets_background_win():
     grid, far = torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([[60.0, 60, 70, 70]])
-    rule = AnchorRule(clobber_positives=True)
+    rule = replace(ANCHOR_RULE, clobber_positives=True)
     assert assign_anchors(far, grid, 100, 100, rule, np.random.RandomState(0)).labels.tolist() == [0]
 
 
 def test_no_anchor_inside_the_image(anchors):
-    targets = assign_anchors(torch.tensor([[1.0, 1, 5, 5]]), anchors, 8, 8, AnchorRule(), np.random.RandomState(0))
+    targets = assign_anchors(torch.tensor([[1.0, 1, 5, 5]]), anchors, 8, 8, ANCHOR_RULE, np.random.RandomState(0))
     assert targets.labels.tolist() == [-1] * 9
 
 
@@ -87,7 +90,8 @@ def test_foreground_is_at_most_its_share():
     rng = np.random.RandomState(0)
     corner = torch.from_numpy(rng.uniform(0, 5, (300, 2))).float()
     grid = torch.cat((corner, corner + 50), dim=1)
-    targets = assign_anchors(torch.tensor([[2.0, 2, 52, 52]]), grid, 100, 100, AnchorRule(batch_size=64), rng)
+    rule = replace(ANCHOR_RULE, batch_size=64)
+    targets = assign_anchors(torch.tensor([[2.0, 2, 52, 52]]), grid, 100, 100, rule, rng)
     assert (targets.labels == 1).sum() == 32
     assert torch.equal(targets.weights.amax(dim=1), (targets.labels == 1).float())
 
@@ -98,7 +102,7 @@ def test_proposal_targets_match_the_recording(layers):
         torch.from_numpy(layers["ptarget_rois"][:, 1:]),
         gt[:, :4],
         gt[:, 4].long(),
-        RoIRule(),
+        ROI_RULE,
         np.random.RandomState(0),
     )
     np.testing.assert_array_equal(targets.rois, layers["ptarget_out_rois"][:, 1:])
@@ -110,7 +114,7 @@ def test_proposal_targets_match_the_recording(layers):
 
 def test_proposals_without_objects_are_background():
     rois = torch.tensor([[0.0, 0, 9, 9], [5, 5, 20, 20]])
-    targets = assign_proposals(rois, NO_BOXES, torch.zeros(0, dtype=torch.int64), RoIRule(), np.random.RandomState(0))
+    targets = assign_proposals(rois, NO_BOXES, torch.zeros(0, dtype=torch.int64), ROI_RULE, np.random.RandomState(0))
     assert torch.equal(targets.rois, rois)
     assert targets.labels.tolist() == [0, 0]
     assert not targets.weights.any()
@@ -121,7 +125,7 @@ def test_sampled_rois_keep_to_their_numbers_and_thresholds():
     corner = torch.from_numpy(rng.uniform(0, 60, (400, 2))).float()
     rois = torch.cat((corner, corner + 30), dim=1)
     box = torch.tensor([[20.0, 20, 50, 50]])
-    rule = RoIRule(rois_per_image=64, background_from=0.1)
+    rule = replace(ROI_RULE, rois_per_image=64, background_from=0.1)
     targets = assign_proposals(rois, box, torch.tensor([5]), rule, rng)
     overlaps = box_ops.overlaps(targets.rois, box)[:, 0]
     foreground = targets.labels == 5

@@ -6,10 +6,18 @@ import pytest
 import torch
 
 from lib.config import load_config
+from lib.engine.inference import detect_frames
 from lib.models.build import build_postprocess
-from lib.models.postprocess import PostProcess
 from rfcn.model import build_rfcn
-from tests.models.small import assert_same_detections, random_frames, small_config, small_rfcn
+from tests.models.small import (
+    EVERY_BOX,
+    POSTPROCESS,
+    assert_same_detections,
+    detect,
+    random_frames,
+    small_config,
+    small_rfcn,
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +27,12 @@ def small():
 
 def test_one_detections_per_frame_whatever_the_batch(small):
     sizes = [(96, 128)] * 5 + [(80, 112)] * 2 + [(96, 128)]
-    frames, postprocess = random_frames(sizes), PostProcess(0.05)
-    alone = list(small.detect(frames, postprocess))
+    frames = random_frames(sizes)
+    alone = detect(small, frames)
     assert len(alone) == len(frames)
     assert all(len(found) for found in alone)
     for batch_images in (2, 4):
-        assert_same_detections(small.detect(frames, postprocess, batch_images), alone)
+        assert_same_detections(detect(small, frames, batch_images=batch_images), alone)
 
 
 def test_detect_reads_no_further_than_its_batch(small):
@@ -35,7 +43,7 @@ def test_detect_reads_no_further_than_its_batch(small):
             taken.append(frame.frame_id)
             yield frame
 
-    stream = small.detect(frames(), PostProcess(), batch_images=2)
+    stream = detect_frames(small, frames(), POSTPROCESS, batch_images=2)
     next(stream)
     assert len(taken) == 2
     assert torch.is_grad_enabled()
@@ -43,12 +51,24 @@ def test_detect_reads_no_further_than_its_batch(small):
 
 
 def test_nothing_in_gives_nothing_out(small):
-    assert list(small.detect([], PostProcess())) == []
+    assert detect(small, []) == []
 
 
 def test_raw_boxes_for_sequence_nms(small):
-    (found,) = small.detect(random_frames([(96, 128)]), PostProcess(0.0, None, None))
+    (found,) = detect(small, random_frames([(96, 128)]), EVERY_BOX)
     assert len(found) == 50 * 5
+
+
+def test_inside_is_the_map_that_was_detected_in(small):
+    frames = random_frames([(96, 128)] * 3)
+    answers = list(detect_frames(small, frames, POSTPROCESS, batch_images=2, inside=True))
+    with torch.no_grad():
+        features = small.features(torch.stack([frame.image for frame in frames]))
+    for (frame, _), expected in zip(answers, features, strict=True):
+        torch.testing.assert_close(frame.inside.features, expected, atol=1e-5, rtol=1e-5)
+        assert frame.inside.references == []
+        assert frame.inside.flow is frame.inside.weights is frame.inside.scale is None
+    assert all(frame.inside is None for frame, _ in detect_frames(small, random_frames([(64, 64)]), POSTPROCESS))
 
 
 def test_weights_start_as_the_originals_do():

@@ -3,25 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from lib.engine.known_flow import (
-    KnownFlow,
-    KnownFlowError,
-    check_flow,
-    replace_flow,
-    true_flow,
-    with_surroundings,
-    zero_flow,
-)
 
+from lib.config import load_config
+from lib.engine.testing import known_flow
 from lib.errors import InputError
-from lib.models.postprocess import PostProcess
+from lib.models.video_model import ZeroFlow
+from lib.structures import Frame
 from lib.synthetic.casting import Settings, make_clip
 from lib.synthetic.dataset import Plan, make_dataset
 from lib.synthetic.flow_pairs import flow_in_cells, things_in_cells
-from tests.models.small import assert_same_detections, random_frames, small_rfcn
+from lib.synthetic.true_flow import TrueFlow, TrueFlowError, with_surroundings
+from tests.models.small import assert_same_detections, detect, random_frames
 from tests.models.small_video import small_dff, small_fgfa
 
-POSTPROCESS = PostProcess(1e-3, 0.3, 300)
 SETTINGS = Settings(classes=3, width=128, height=96, frames=6, seed=3)
 
 
@@ -29,13 +23,12 @@ def asked(model, frames, batch_images):
     """(frame, other frame) of every flow that `model` asks for, in order."""
     pairs = []
 
-    def flow_of(name, height, width):
-        nothing = zero_flow(name, height, width)
-        return lambda frame, other: pairs.append((frame, other)) or nothing(frame, other)
+    def flow(ours, others):
+        pairs.extend((frame.index, other.index) for frame, other in zip(ours, others, strict=True))
+        return ZeroFlow()(ours, others)
 
-    model.flow_net = KnownFlow(model.flow_net, flow_of)
-    model.flow_net.begin("clip")
-    list(model.detect(frames, POSTPROCESS, batch_images))
+    model.known_flow = flow
+    detect(model, frames, batch_images=batch_images)
     return pairs
 
 
@@ -52,26 +45,25 @@ def test_fgfa_asks_from_each_frame_to_its_neighbours(batch_images):
 
 
 @pytest.mark.parametrize("make", [small_dff, small_fgfa], ids=["dff", "fgfa"])
-def test_zero_flow_is_a_flow_network_that_says_zero(make, tmp_path):
+def test_zero_flow_is_a_flow_network_that_says_zero(make):
     frames = random_frames([(96, 128)] * 4)
     model, same = make(), make()
     with torch.no_grad():
         same.flow_net.Convolution5.weight.zero_()
         same.flow_net.Convolution5.bias.zero_()
-    replace_flow(model, "zero", tmp_path)("clip")
-    found = list(model.detect(frames, POSTPROCESS))
+    learned = detect(model, frames)
+    model.known_flow = ZeroFlow()
+    found = detect(model, frames)
     assert sum(len(detections.boxes) for detections in found) > 0
-    assert_same_detections(found, same.detect(frames, POSTPROCESS))
+    assert_same_detections(found, detect(same, frames))
+    assert any(len(a) != len(b) or not torch.equal(a.scores, b.scores) for a, b in zip(found, learned, strict=True))
 
 
-def test_a_second_video_counts_from_its_own_first_frame(tmp_path):
-    model = small_dff()
-    begin = replace_flow(model, "zero", tmp_path)
-    frames = random_frames([(96, 128)] * 4)
-    begin("a")
-    first = list(model.detect(frames, POSTPROCESS))
-    begin("b")
-    assert_same_detections(model.detect(frames, POSTPROCESS), first)
+@pytest.mark.parametrize(("size", "cells"), [((96, 128), (6, 8)), ((97, 113), (7, 8)), ((16, 1), (1, 1))])
+def test_zero_flow_has_the_size_of_the_feature_map(size, cells):
+    flow = ZeroFlow()(random_frames([size] * 3), random_frames([size] * 3))
+    assert flow.shape == (3, 2, *cells)
+    assert not flow.any()
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +73,34 @@ def dataset(tmp_path_factory):
     return folder
 
 
+def frames_of(video, numbers, size=(96, 128)):
+    """Frames of a video as the data set gives them."""
+    return [Frame(torch.zeros(3, *size), 1.0, 100 + i, index=i, video=video) for i in numbers]
+
+
 @pytest.mark.parametrize(
     ("name", "split", "index"),
     [("val/syn_val_00000001", "val", 1), ("train/ILSVRC2015_VID_train_0000/syn_train_00000000", "train", 0)],
 )
 def test_true_flow_is_the_generators(dataset, name, split, index):
     found = make_clip(SETTINGS, split, index).flow(4, 1)
-    between = true_flow(dataset)(name, 96, 128)
+    flow = TrueFlow(dataset)(frames_of(name, [4]), frames_of(name, [1]))[0].numpy()
     plain, objects = flow_in_cells(found.flow, found.layers), things_in_cells(found.layers) > 0
-    np.testing.assert_array_equal(between(4, 1)[:, objects], plain[:, objects])
-    np.testing.assert_array_equal(between(4, 1), with_surroundings(plain, objects))
-    assert np.abs(between(4, 1)).max() > 0.05, "nothing moves, nothing is compared"
+    np.testing.assert_array_equal(flow[:, objects], plain[:, objects])
+    np.testing.assert_array_equal(flow, with_surroundings(plain, objects))
+    assert np.abs(flow).max() > 0.05, "nothing moves, nothing is compared"
+
+
+def test_true_flow_takes_pairs_in_their_order_and_videos_in_any(dataset):
+    flow_of = TrueFlow(dataset)
+    names = ["val/syn_val_00000000", "val/syn_val_00000001"]
+    ours = frames_of(names[0], [3, 1]) + frames_of(names[1], [2])
+    others = frames_of(names[0], [0, 4]) + frames_of(names[1], [5])
+    together = flow_of(ours, others)
+    assert together.shape == (3, 2, 6, 8)
+    for i, pair in reversed(list(enumerate(zip(ours, others, strict=True)))):
+        assert torch.equal(together[i], flow_of([pair[0]], [pair[1]])[0])
+    assert not torch.equal(together[0], together[2])
 
 
 def test_surroundings_move_with_the_nearest_object():
@@ -110,16 +119,21 @@ def test_surroundings_move_with_the_nearest_object():
 
 
 def test_what_cannot_be_known_is_said(dataset, tmp_path):
-    with pytest.raises(KnownFlowError, match="no flow"):
-        replace_flow(small_rfcn(), "zero", dataset)
     with pytest.raises(InputError, match=r"synthetic.json.*make_synthetic_vid"):
-        replace_flow(small_dff(), "true", tmp_path)
-    with pytest.raises(KnownFlowError, match="256x192"):
-        true_flow(dataset)("val/syn_val_00000000", 192, 256)
-    with pytest.raises(KnownFlowError, match="'val/street' is no video of the generator"):
-        true_flow(dataset)("val/street", 96, 128)
-    for model, kind, folder in ((small_rfcn(), "zero", dataset), (small_dff(), "true", tmp_path)):
-        with pytest.raises(InputError):
-            check_flow(model, kind, folder)
-    check_flow(small_rfcn(), "learned", tmp_path)
-    check_flow(small_dff(), "true", dataset)
+        TrueFlow(tmp_path)
+    wide = frames_of("val/syn_val_00000000", [0], (192, 256))
+    with pytest.raises(TrueFlowError, match="256x192"):
+        TrueFlow(dataset)(wide, wide)
+    street = frames_of("val/street", [0])
+    with pytest.raises(TrueFlowError, match="'val/street' is no video of the generator"):
+        TrueFlow(dataset)(street, street)
+
+
+def test_what_the_command_line_can_ask_for(dataset, tmp_path):
+    cfg = load_config(None, [f"dataset.dataset_path={tmp_path}"])
+    assert known_flow("learned", cfg) is None
+    assert isinstance(known_flow("zero", cfg), ZeroFlow)
+    with pytest.raises(InputError, match=r"synthetic.json.*make_synthetic_vid"):
+        known_flow("true", cfg)
+    cfg.dataset.dataset_path = str(dataset)
+    assert isinstance(known_flow("true", cfg), TrueFlow)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 
-from lib.errors import InputError
+from lib.command_line import run_script
 from tests.recordings import changed
 from tests.tools.other_layers import layers_of_other_sizes
 from tools import check_parity as tool
@@ -254,12 +255,13 @@ def test_nothing_found_is_a_failure(tmp_path, capsys):
     assert "holds no recorded set" in capsys.readouterr().err
 
 
-def test_mistakes_of_the_user_are_named(tmp_path):
-    with pytest.raises(InputError, match="none"):
-        tool.main(["--golden", str(tmp_path / "none")])
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"rows\.json: cannot be written"):
-        tool.main(["--golden", str(tmp_path), "--json", str(tmp_path / "file" / "rows.json")])
+def test_mistakes_of_the_user_end_with_status_2_and_one_line(tmp_path, capsys):
+    for arguments in (["--golden", str(tmp_path / "none")], ["--golden", str(tmp_path), "--json", str(tmp_path)]):
+        with pytest.raises(SystemExit) as stop:
+            run_script(partial(tool.main, arguments))
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {arguments[-1]}: ")
 
 
 def test_sets_that_share_a_network_are_neighbours(tmp_path):

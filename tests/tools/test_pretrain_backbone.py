@@ -7,7 +7,9 @@ import torch
 
 from lib.data.image_sets import DatasetError
 from lib.data.transforms import ImageError
-from lib.engine.checkpoint import load_backbone
+from lib.engine.weights import load_backbone
+from lib.errors import InputError
+from lib.files import OutputError
 from lib.models.resnet import ResNet
 from lib.pretraining.crops import Crops, crop_loader, regions_of_folder, split
 from tools.pretrain_backbone import main
@@ -72,14 +74,14 @@ def accuracy_said(output):
 def test_folder_of_images(image_folder, tmp_path, capsys):
     out = tmp_path / "made" / "net.pth"
     arguments = ["--data", str(image_folder), "--out", str(out), "--epochs", "6", *SMALL]
-    assert main(arguments) == 0
+    main(arguments)
     output = capsys.readouterr().out
     assert "18 images to learn from, 2 held out, 2 classes" in output
     assert accuracy_said(output) == 1.0
     log = (out.parent / "net_training" / "train.log").read_text()
     assert len(re.findall(r"after epoch \d: accuracy", log)) == 6
     written = out.read_bytes()
-    assert main([*arguments, "--resume"]) == 0  # all done: nothing changes
+    main([*arguments, "--resume"])  # all done: nothing changes
     assert accuracy_said(capsys.readouterr().out) == 1.0
     assert out.read_bytes() == written
 
@@ -87,7 +89,7 @@ def test_folder_of_images(image_folder, tmp_path, capsys):
 def test_objects_of_a_detection_set_become_a_frozen_backbone(detection_set, tmp_path, capsys):
     out = tmp_path / "net.pth"
     arguments = ["--data", str(detection_set), "--image-set", "DET_train_30classes", "--out", str(out)]
-    assert main([*arguments, "--epochs", "1", "--optimizer", "sgd", *SMALL]) == 0
+    main([*arguments, "--epochs", "1", "--optimizer", "sgd", *SMALL])
     assert "10 images to learn from, 2 held out, 2 classes" in capsys.readouterr().out
     state = torch.load(out, weights_only=True)
     assert not [name for name in state if "classifier" in name or "num_batches" in name]
@@ -103,7 +105,7 @@ def test_objects_of_a_detection_set_become_a_frozen_backbone(detection_set, tmp_
 def test_half_precision_rounds_the_weights_and_keeps_the_statistics(image_folder, tmp_path):
     files = [tmp_path / "whole.pth", tmp_path / "half.pth"]
     for out, more in zip(files, ([], ["--half"]), strict=True):
-        assert main(["--data", str(image_folder), "--out", str(out), "--epochs", "1", *more, *SMALL]) == 0
+        main(["--data", str(image_folder), "--out", str(out), "--epochs", "1", *more, *SMALL])
     whole, half = (torch.load(file, weights_only=True) for file in files)
     assert whole.keys() == half.keys()
     for name, value in whole.items():
@@ -113,10 +115,25 @@ def test_half_precision_rounds_the_weights_and_keeps_the_statistics(image_folder
     load_backbone(ResNet(18, 4), files[1])
 
 
+@pytest.mark.parametrize("option", ["--epochs=0", "--batch=0", "--width=0", "--size=-3", "--lr=0", "--workers=-1"])
+def test_numbers_that_make_no_sense_are_refused(tmp_path, capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        main(["--data", "nowhere", "--out", str(tmp_path / "net.pth"), *SMALL, option])
+    assert stop.value.code == 2
+    assert f"argument {option.partition('=')[0]}: must be" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_nothing_is_begun(image_folder, tmp_path):
+    (tmp_path / "net.pth").mkdir()
+    with pytest.raises(OutputError, match=r"net\.pth: is a folder"):
+        main(["--data", str(image_folder), "--out", str(tmp_path / "net.pth"), *SMALL])
+    assert not (tmp_path / "net_training").exists()
+
+
 @pytest.mark.parametrize("where", ["nowhere", "images/blue"])
-def test_a_folder_that_cannot_serve_is_named(image_folder, tmp_path, capsys, where):
-    assert main(["--data", str(tmp_path / where), "--out", str(tmp_path / "net.pth"), *SMALL]) == 2
-    assert str(tmp_path / where) in capsys.readouterr().err
+def test_a_folder_that_cannot_serve_is_named(image_folder, tmp_path, where):
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / where))):
+        main(["--data", str(tmp_path / where), "--out", str(tmp_path / "net.pth"), *SMALL])
     assert not (tmp_path / "net.pth").exists()
 
 

@@ -1,11 +1,14 @@
 import re
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from lib.engine.checkpoint import load_weights
+from lib.command_line import run_script
+from lib.engine.weights import load_flow
+from lib.errors import InputError
 from lib.models.flownet_s import FlowNetS
 from tests.pretraining.test_flying_chairs import write_flo
 from tools.make_synthetic_vid import main as make_synthetic_vid
@@ -30,37 +33,37 @@ def errors_said(output, source):
 def test_a_network_is_trained_written_drawn_and_resumed(tmp_path, capsys):
     out = tmp_path / "made" / "net.pth"
     arguments = ["--out", str(out), "--epochs", "3", *SMALL]
-    assert main(arguments) == 0
+    main(arguments)
     output = capsys.readouterr().out
     said = errors_said(output, "clips")
     assert len(said) == 6
     assert all(0 < number < 10 for number in said)
     log = (tmp_path / "made" / "net_training" / "train.log").read_text()
     assert len(re.findall(r"after epoch \d: clips_all", log)) == 3
-    load_weights(FlowNetS(0.05), out)
+    load_flow(FlowNetS(0.05), out)
     assert cv2.imread(str(tmp_path / "made" / "net_training" / "flow.png")).shape[0] > 100
     written = out.read_bytes()
     (tmp_path / "made" / "net_training" / "flownet-0003.pth").unlink()
-    assert main([*arguments, "--resume"]) == 0  # from the second epoch on
+    main([*arguments, "--resume"])  # from the second epoch on
     assert errors_said(capsys.readouterr().out, "clips") == said
     assert out.read_bytes() == written
 
 
 def test_minutes_become_epochs_that_a_resumed_run_keeps(tmp_path, capsys):
     out = tmp_path / "net.pth"
-    assert main(["--out", str(out), "--minutes", "0.000001", "--half", *SMALL]) == 0
+    main(["--out", str(out), "--minutes", "0.000001", "--half", *SMALL])
     assert "1 epochs in 1e-06 minutes" in (tmp_path / "net_training" / "train.log").read_text()
     state = torch.load(out, weights_only=True)
     assert {value.dtype for value in state.values()} == {torch.float16}
-    load_weights(FlowNetS(0.05), out)
-    assert main(["--out", str(out), "--minutes", "500", "--resume", *SMALL]) == 0
+    load_flow(FlowNetS(0.05), out)
+    main(["--out", str(out), "--minutes", "500", "--resume", *SMALL])
     assert "all 1 epochs are done" in (tmp_path / "net_training" / "train.log").read_text()
 
 
 def test_clips_of_a_data_set_and_flying_chairs(tmp_path, capsys):
     counts = ["--train-videos", "2", "--val-videos", "1", "--stills", "0", "--frames", "3"]
     made = ["--out", str(tmp_path / "set"), "--size", "96x64", "--seed", "3", "--workers", "1", *counts]
-    assert make_synthetic_vid(made) == 0
+    make_synthetic_vid(made)
     chairs = tmp_path / "chairs"
     chairs.mkdir()
     for n in range(20):
@@ -71,7 +74,7 @@ def test_clips_of_a_data_set_and_flying_chairs(tmp_path, capsys):
     settings, clips, first = settings_of(parse_arguments(["--out", "x", "--size", "96x64", *data]))
     assert (settings.seed, settings.frames, settings.motion_mix, clips, first) == (3, 3, (27.0, 35.0, 37.0), 2, 1)
     out = tmp_path / "net.pth"
-    assert main(["--out", str(out), "--epochs", "1", *data, "--chairs", str(chairs), *SMALL]) == 0
+    main(["--out", str(out), "--epochs", "1", *data, "--chairs", str(chairs), *SMALL])
     output = capsys.readouterr().out
     assert errors_said(output, "chairs")[1] == pytest.approx(2**0.5, abs=1e-3)
     assert errors_said(output, "clips")[1] > 0
@@ -84,23 +87,25 @@ def test_clips_of_a_data_set_and_flying_chairs(tmp_path, capsys):
         (["--chairs", "nowhere"], r"nowhere: 0 files"),
         (["--size", "wide"], r"--size is like 320x240, not 'wide'"),
         (["--size", "32x32"], r"32x32 is too small"),
-        (["--width", "-1"], r"width must be above 0"),
+        (["--width", "-1"], r"--width: must be a number above 0, not '-1'"),
         (["--epoch-pairs", "3"], r"one update takes 4 samples"),
-        (["--batch", "0"], r"--batch must be at least 1"),
-        (["--held-out-clips", "0"], r"--held-out-clips must be at least 1"),
-        (["--epochs", "0"], r"--epochs must be at least 1"),
+        (["--batch", "0"], r"--batch: must be at least 1, not 0"),
+        (["--held-out-clips", "0"], r"--held-out-clips: must be at least 1, not 0"),
+        (["--epochs", "0"], r"--epochs: must be at least 1, not 0"),
         (["--device", "toaster"], r"--device toaster: there is no such device"),
     ],
 )
 def test_what_cannot_work_is_said_in_a_line(tmp_path, monkeypatch, capsys, arguments, said):
     monkeypatch.chdir(tmp_path)
-    assert main(["--out", "net.pth", "--epochs", "1", *SMALL, *arguments]) == 2
-    assert re.fullmatch(rf"pretrain_flownet: .*{said}.*\n", capsys.readouterr().err.splitlines(keepends=True)[-1])
+    with pytest.raises(SystemExit) as stop:
+        run_script(partial(main, ["--out", "net.pth", "--epochs", "1", *SMALL, *arguments]))
+    assert stop.value.code == 2
+    assert re.fullmatch(rf".*error: .*{said}.*\n", capsys.readouterr().err.splitlines(keepends=True)[-1])
     assert not (tmp_path / "net.pth").exists()
 
 
-def test_a_data_set_of_another_size_is_refused(tmp_path, capsys):
+def test_a_data_set_of_another_size_is_refused(tmp_path):
     counts = ["--train-videos", "1", "--val-videos", "0", "--stills", "0", "--frames", "2"]
-    assert make_synthetic_vid(["--out", str(tmp_path / "set"), "--size", "64x64", "--workers", "1", *counts]) == 0
-    assert main(["--out", str(tmp_path / "net.pth"), "--data", str(tmp_path / "set"), *SMALL]) == 2
-    assert "1 training videos of 64x64 pixels, but --size is 96x64" in capsys.readouterr().err
+    make_synthetic_vid(["--out", str(tmp_path / "set"), "--size", "64x64", "--workers", "1", *counts])
+    with pytest.raises(InputError, match="1 training videos of 64x64 pixels, but --size is 96x64"):
+        main(["--out", str(tmp_path / "net.pth"), "--data", str(tmp_path / "set"), *SMALL])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from lib.models.anchors import all_anchors, make_anchors
-from lib.models.targets import AnchorRule, AnchorTargets, RoIRule, assign_anchors, assign_proposals
+from lib.models.targets import AnchorTargets, assign_anchors, assign_proposals
+from tools.parity.original_rules import ANCHOR_RULE, ROI_RULE
 from tools.parity.rows import Recording, Tolerance, as_array
 
 _TARGETS = Tolerance(absolute=1e-5)
@@ -23,7 +26,7 @@ def compare_anchor_assignment(recording: Recording) -> None:
         height, width = recording.input("assign_feat_hw").tolist()
         image_height, image_width, _ = recording.input("assign_im_info")[0].tolist()
         anchors = all_anchors(make_anchors(16, [0.5, 1, 2], [8, 16, 32]), height, width, 16)
-        rule = AnchorRule(_BATCH_SIZES.get(case) or int(case))
+        rule = replace(ANCHOR_RULE, batch_size=_BATCH_SIZES.get(case) or int(case))
         rng = np.random.RandomState(_SEED)
         targets = assign_anchors(torch.from_numpy(boxes), anchors, image_height, image_width, rule, rng)
         arrays = _as_recorded(targets, height, width)
@@ -47,7 +50,7 @@ def compare_proposal_targets(recording: Recording) -> None:
     rois, boxes = (torch.from_numpy(recording.input(f"ptarget_{name}")) for name in ("rois", "gt"))
     recording.compare_with("ptarget_rois", np.zeros(len(rois)), rois[:, 0], note="batch index")
     rng = np.random.RandomState(0)
-    targets = assign_proposals(rois[:, 1:], boxes[:, :4], boxes[:, 4].long(), RoIRule(), rng)
+    targets = assign_proposals(rois[:, 1:], boxes[:, :4], boxes[:, 4].long(), ROI_RULE, rng)
     recording.compare("ptarget_out_rois", in_columns(targets.rois, 5))
     recording.compare("ptarget_out_label", targets.labels)
     recording.compare("ptarget_out_bbox_target", in_columns(targets.deltas, 8), _TARGETS)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lib.boxes import overlaps
+from lib.models.postprocess import RawDetections
+from lib.structures import Detections, Frame
+from tools.parity.original_rules import POSTPROCESS
 from tools.parity.rows import Recording
 
 PIXELS = 1e-3  # of the original frame, or of the network's input for RoIs
 SCORES = 1e-5
+
+
+def detections_of(boxes: Tensor, probabilities: Tensor) -> Detections:
+    """What post-processing by the originals' rule leaves of one image: boxes (R, 4), probabilities (R, K)."""
+    image = Frame(torch.empty(3, 0, 0), scale=1.0)
+    (found,) = POSTPROCESS(RawDetections([image], boxes[None], probabilities[None]))
+    return found
 
 
 def as_rows(labels, boxes, scores) -> np.ndarray:

@@ -14,14 +14,14 @@ from lib.models.aggregation import aggregation_weights, cosine_similarity, lengt
 from lib.models.anchors import make_anchors
 from lib.models.flownet_s import crop_to, mean_of_blocks, upsampler
 from lib.models.losses import box_loss_sum, smooth_l1, softmax_loss
-from lib.models.postprocess import PostProcess, RawDetections
 from lib.models.resnet import ResNet
 from lib.models.rpn import anchor_probabilities, unnormalise_deltas
 from lib.models.targets import ohem
 from lib.ops import flow_warp, nms, proposals, psroi_pool
 from tools.parity.assignment import compare_anchor_assignment, compare_proposal_targets
-from tools.parity.detections import PIXELS, as_rows, not_suppressed
+from tools.parity.detections import PIXELS, as_rows, detections_of, not_suppressed
 from tools.parity.optimiser import compare_learning_rates, compare_sgd
+from tools.parity.original_rules import POSTPROCESS
 from tools.parity.rows import EXACT, Recording, Tolerance
 
 LAYERS = Tolerance(absolute=1e-5, element=1e-5)
@@ -246,11 +246,10 @@ def _post_processing(recording: Recording) -> None:
     Which of equal scores comes first was up to the sorting algorithm of that NumPy. Rows that tie are therefore
     compared as a set; and if their order changed which of them are left, a class with ties is compared with the rule.
     """
-    rule = PostProcess(1e-3, 0.3, 300)
     probabilities, boxes = recording.input("post_scores"), recording.input("post_boxes")[:, 4:]
-    found = rule(RawDetections(torch.from_numpy(boxes), torch.from_numpy(probabilities)))
+    found = detections_of(torch.from_numpy(boxes), torch.from_numpy(probabilities))
     rows, recorded = as_rows(found.labels, found.boxes, found.scores), recording.input("post_dets")
-    least = recorded[:, 5].min() if len(recorded) == rule.max_per_image else rule.score_threshold
+    least = recorded[:, 5].min() if len(recorded) == POSTPROCESS.max_per_image else POSTPROCESS.score_threshold
     notes = []
     for label in range(1, probabilities.shape[1]):
         own, wanted = (x[x[:, 0] == label] for x in (rows, recorded))

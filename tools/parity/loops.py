@@ -17,8 +17,12 @@ from lib.data.imagenet_vid import ImageNetVID
 from lib.data.roidb import Roidb, load_roidb
 from lib.data.sampling import epoch_order, one_reference, two_references
 from lib.data.transforms import Preprocessing, scale_boxes
+from lib.engine.inference import detect_frames
+from lib.models.postprocess import RawDetections
+from lib.models.video_model import VideoModel
 from lib.structures import Frame
 from rfcn.model import RFCN
+from tools.parity.original_rules import TESTING, TRAINING
 from tools.parity.rows import Recording, RecordingError, Tolerance
 
 _LISTS = {"list_det": "DET_train_30classes", "list_train": "VID_train_15frames", "list_val": "VID_val_videos"}
@@ -180,33 +184,43 @@ class _NoFlow(nn.Module):
 
 
 class _Reader(nn.Module):
-    """Stands in for the detector: its answer is the number in the features."""
+    """Stands in for the detector: its one box and class of an image is the number in the features."""
 
-    def predict(self, features: Tensor, im_info: Tensor) -> list[int]:
-        return [round(number) for number in features[:, 0, 0, 0].tolist()]
+    def predict(self, features: Tensor, im_info: Tensor) -> tuple[Tensor, Tensor]:
+        numbers = features[:, :1, :1, 0]  # (B, 1, 1)
+        return numbers, numbers
 
 
 def _numbered(lengths: list[int]) -> tuple[list[Frame], np.ndarray]:
     """Frames whose pixels are their number, counted over all videos; and (frames, 2): video and number in it."""
     places = [(video, frame) for video, length in enumerate(lengths) for frame in range(length)]
     frames = [
-        Frame(torch.full((3, 4, 4), float(number)), 1.0, number + 1, first=frame == 0)
+        Frame(torch.full((3, 4, 4), float(number)), 1.0, number + 1, first=frame == 0, index=frame)
         for number, (_, frame) in enumerate(places)
     ]
     return frames, np.array(places)
 
 
+def _numbers(raw: RawDetections) -> list[int]:
+    """Stands in for post-processing: what `_Reader` read in each frame."""
+    return [round(number) for number in raw.boxes[:, 0, 0].tolist()]
+
+
+def _answers(model: VideoModel, frames: list[Frame]) -> list[int]:
+    return [number for _, number in detect_frames(model, frames, _numbers)]
+
+
 def rfcn_trace(lengths: list[int]) -> np.ndarray:
     """(frames, 2): video and frame of each answer."""
     frames, places = _numbered(lengths)
-    return places[list(RFCN(_Pixel(), _Reader()).detect(frames, lambda raw: raw))]
+    return places[_answers(RFCN(_Pixel(), _Reader()), frames)]
 
 
 def dff_trace(lengths: list[int], interval: int) -> np.ndarray:
     """(frames, 5): 0 for a key frame and 2 for another, video, frame, video and frame of its key frame."""
     frames, places = _numbered(lengths)
     features = _Pixel()
-    keys = list(DFF(features, _NoFlow(), _Reader(), interval).detect(frames, lambda raw: raw))
+    keys = _answers(DFF(features, _NoFlow(), _Reader(), interval), frames)
     kinds = [0 if number in set(features.seen) else 2 for number in range(len(frames))]
     return np.column_stack((kinds, places, places[keys]))
 
@@ -214,18 +228,16 @@ def dff_trace(lengths: list[int], interval: int) -> np.ndarray:
 class _TracedFGFA(FGFA):
     """Notes which frames are averaged for each answer."""
 
-    def aggregate(self, half, maps, other_halves, other_maps, rule, counts=None) -> Tensor:
+    def aggregate(self, maps, other_maps, flow, rule, counts=None) -> tuple[Tensor, Tensor]:
         numbers = other_maps[0, :, 0, 0, 0].int().repeat_interleave(counts)
         self.trace.append(sorted(numbers.tolist()))
-        return super().aggregate(half, maps, other_halves, other_maps, rule, counts)
+        return super().aggregate(maps, other_maps, flow, rule, counts)
 
 
 def fgfa_trace(lengths: list[int], reach: int) -> np.ndarray:
     """(frames, 2 + 2K): for each answer its video and the frames of the window, one standing in for those missing."""
     frames, places = _numbered(lengths)
-    model = _TracedFGFA(_Pixel(), _NoFlow(), nn.Identity(), _Reader(), reach)
+    model = _TracedFGFA(_Pixel(), _NoFlow(), nn.Identity(), _Reader(), reach, train_rule=TRAINING, test_rule=TESTING)
     model.trace = []
-    answered = sum(1 for _ in model.detect(frames, lambda raw: raw))
-    if answered != len(frames):
-        raise RuntimeError(f"{answered} answers for {len(frames)} frames")
+    _answers(model, frames)
     return np.column_stack((places[:, 0], places[np.array(model.trace), 1]))

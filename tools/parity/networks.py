@@ -12,23 +12,24 @@ from torch import Tensor, nn
 from dff.model import DFF, KeyFrame
 from fgfa.model import FGFA
 from lib import boxes as box_ops
+from lib.engine.inference import detect_frames
 from lib.models.aggregation import aggregation_weights, cosine_similarity
 from lib.models.anchors import all_anchors
 from lib.models.detector import Detector
 from lib.models.flownet_s import FlowNetS
-from lib.models.postprocess import PostProcess, RawDetections
 from lib.models.resnet import conv_norm
 from lib.models.rpn import anchor_probabilities, unnormalise_deltas
+from lib.models.video_model import VideoModel
 from lib.ops import flow_warp, proposals
 from lib.structures import Detections, Frame
 from rfcn.model import RFCN
 from tools.parity.channels import FEATURES, compare_every, compare_listed
-from tools.parity.detections import PIXELS, as_rows, compare_rows
+from tools.parity.detections import PIXELS, as_rows, compare_rows, detections_of
 from tools.parity.golden_weights import GoldenNetwork, network_input
+from tools.parity.original_rules import POSTPROCESS
 from tools.parity.rows import Recording, Tolerance
 
 _BOXES = Tolerance(absolute=PIXELS)
-_POSTPROCESS = PostProcess(score_threshold=1e-3, nms_threshold=0.3, max_per_image=300)  # of all recorded networks
 _LEAKY_INPUTS = {  # FlowNet-S: the layer whose input is the recorded activation
     "ReLU1": "conv2",
     "ReLU2": "conv3",
@@ -65,14 +66,18 @@ def _compare_feat_step(recording: Recording) -> None:
 
 def _frames(recording: Recording, images: Tensor) -> list[Frame]:
     scale = recording.number("im_scale")
-    return [Frame(image, scale, number + 1, number == 0) for number, image in enumerate(images)]
+    return [Frame(image, scale, number + 1, number == 0, number) for number, image in enumerate(images)]
+
+
+def _detections(model: VideoModel, frames: list[Frame], batch_images: int = 1) -> list[Detections]:
+    return [found for _, found in detect_frames(model, frames, POSTPROCESS, batch_images)]
 
 
 def _compare_rfcn(recording: Recording, network: GoldenNetwork, images: Tensor) -> None:
     model: RFCN = network.tested()
     features = _compare_stages(recording, model, images)
     compare_every(recording, "conv_feat", features, int(recording["feat_step"][0]))
-    found = list(model.detect(_frames(recording, images), _POSTPROCESS))
+    found = _detections(model, _frames(recording, images))
     _compare_detector(recording, _Image(model.detector, features, ""), found)
 
 
@@ -98,20 +103,21 @@ def _compare_dff(recording: Recording, network: GoldenNetwork, images: Tensor) -
     model: DFF = network.tested(interval=len(images))
     step = int(recording["feat_step"][0])
     halves = model.flow_net.halve(images)  # (n, 3, H/2, W/2)
-    key = KeyFrame(halves[:1], model.features(images[:1]))
+    frames = _frames(recording, images)
+    key = KeyFrame(frames[0], halves[:1], model.features(images[:1]))
     compare_every(recording, "key_conv_feat", key.features, step)
     flow, scale = _compare_flow_net(recording, model.flow_net, images[-1:], images[:1])
     recording.compare("cur_flow", flow, FEATURES)
     compare_every(recording, "cur_scale_map", scale, 16)
     _compare_grid(recording, flow)
     compare_every(recording, "cur_warped", flow_warp(key.features, flow), 8)
-    current = model.propagate(key, halves[-1:])
+    current = model.propagate(key, frames[-1:], halves[-1:])
     compare_every(recording, "cur_conv_feat", current, step)
 
-    found = list(model.detect(_frames(recording, images), _POSTPROCESS, batch_images=len(images)))
+    found = _detections(model, frames, batch_images=len(images))
     _compare_detector(recording, _Image(model.detector, key.features, "key_"), found[:1])
     _compare_detector(recording, _Image(model.detector, current, "cur_"), found[-1:])
-    together = torch.cat((key.features, model.propagate(key, halves[1:])))
+    together = torch.cat((key.features, model.propagate(key, frames[1:], halves[1:])))
     _compare_detector(recording, _Image(model.detector, together, "batch_"), found)
 
 
@@ -166,12 +172,11 @@ def _compare_fgfa(recording: Recording, network: GoldenNetwork, images: Tensor) 
     recording.compare("weights", aggregation_weights(similarities[None])[0], FEATURES)
     # The model wants the current frame first
     order = [reach, *(i for i in range(len(images)) if i != reach)]
-    centre = slice(reach, reach + 1)
-    aggregated = model.aggregate(halves[centre], maps[centre], halves[order][None], maps[order][None], model.test_rule)
+    centre = maps[reach : reach + 1]
+    aggregated, _ = model.aggregate(centre, maps[order][None], flow[order][None], model.test_rule)
     compare_every(recording, "aggregated_feat", aggregated, int(recording["feat_step"][0]))
 
-    answers = model.detect(_frames(recording, images), _POSTPROCESS, batch_images=len(images))
-    found = [next(answers) for _ in range(reach + 1)][-1:]
+    found = _detections(model, _frames(recording, images), batch_images=len(images))[reach : reach + 1]
     _compare_detector(recording, _Image(model.detector, aggregated, ""), found)
 
 
@@ -285,7 +290,7 @@ def _compare_detections(recording: Recording, prefix: str, number: int, found: D
     boxes = torch.from_numpy(recording[f"{prefix}pred_boxes_{number}"])
     images = recording[f"{prefix}rois"].shape[0] // len(boxes)
     probabilities = torch.from_numpy(recording[f"{prefix}cls_prob"][0]).chunk(images)[number]
-    again = _POSTPROCESS(RawDetections(boxes, probabilities))
+    again = detections_of(boxes, probabilities)
     del recording.rows[before:]
     rows = as_rows(again.labels, again.boxes, again.scores)
     compare_rows(recording, array, rows, "from the recorded boxes and probabilities, as the whole chain differs")

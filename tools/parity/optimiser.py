@@ -33,7 +33,7 @@ def compare_sgd(recording: Recording) -> None:
     for name in names:
         model.register_parameter(name, nn.Parameter(torch.from_numpy(recording.input(f"sgd_w_init_{name}")).clone()))
     slowed = {name: 0.0 for name in names if name.startswith("frozen")}
-    optimizer = MXNetSGD(parameter_groups(model, 0.0005, lambda name: name, slowed), lr=0.001, momentum=0.9)
+    optimizer = MXNetSGD(parameter_groups(model, 0.0005, slowed), lr=0.001, momentum=0.9)
     steps = 1 + max((int(match[1]) for match in recording.matching(r"sgd_w_(\d+)_.+")), default=-1)
     for step in range(steps):
         set_learning_rate(optimizer, _STEPS(step + 1))
