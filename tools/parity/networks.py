@@ -17,7 +17,6 @@ from lib.models.aggregation import aggregation_weights, cosine_similarity
 from lib.models.anchors import all_anchors
 from lib.models.detector import Detector
 from lib.models.flownet_s import FlowNetS
-from lib.models.resnet import conv_norm
 from lib.models.rpn import anchor_probabilities, unnormalise_deltas
 from lib.models.video_model import VideoModel
 from lib.ops import flow_warp, proposals
@@ -84,7 +83,7 @@ def _compare_rfcn(recording: Recording, network: GoldenNetwork, images: Tensor) 
 def _compare_stages(recording: Recording, model: RFCN, images: Tensor) -> Tensor:
     """stage_NAME; returns the features (n, 1024, h, w)."""
     resnet, seen = model.features.resnet, {}
-    seen["conv1_relu"] = F.relu(conv_norm(images, resnet.conv1, resnet.bn_conv1))
+    seen["conv1_relu"] = F.relu(resnet.bn_conv1(resnet.conv1(images)))
     hooks = [resnet.res2a.register_forward_pre_hook(lambda _m, inputs: seen.update(pool1=inputs[0].clone()))]
     hooks += [
         getattr(resnet, name).register_forward_hook(lambda _m, _i, out, n=name: seen.update({f"{n}_relu": out.clone()}))
