@@ -143,9 +143,9 @@ def test_operator_contract(scaled):
 
 @BOTH
 @pytest.mark.parametrize("shape", [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)])
-def test_empty(warp, shape):
-    feature = torch.zeros(shape, requires_grad=True)
-    flow = torch.zeros(shape[0], 2, *shape[2:], requires_grad=True)
+def test_empty(warp, shape, device):
+    feature = torch.zeros(shape, device=device, requires_grad=True)
+    flow = torch.zeros(shape[0], 2, *shape[2:], device=device, requires_grad=True)
     out = warp(feature, flow)
     out.sum().backward()
     assert out.shape == shape
@@ -153,8 +153,8 @@ def test_empty(warp, shape):
     assert flow.grad.shape == flow.shape
 
 
-def test_memory_order_does_not_matter():
-    feature, flow, scale = random_inputs()
+def test_memory_order_does_not_matter(device):
+    feature, flow, scale = (tensor.to(device) for tensor in random_inputs())
     expected = flow_warp(feature, flow, scale)
     channels_last = feature.contiguous(memory_format=torch.channels_last)
     strided_flow = flow.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1)
@@ -163,17 +163,23 @@ def test_memory_order_does_not_matter():
     leaves = [tensor.requires_grad_() for tensor in (channels_last, strided_flow, scale)]
     out = flow_warp(*leaves)
     assert_close(out, expected)
-    expanded = torch.ones(1, 1, 1, 1, dtype=out.dtype).expand_as(out)
+    expanded = torch.ones(1, 1, 1, 1, dtype=out.dtype, device=device).expand_as(out)
     reference = torch.autograd.grad(flow_warp_reference(*leaves), leaves, expanded)
     assert_close(torch.autograd.grad(out, leaves, expanded), reference)
 
 
-def test_autocast_computes_in_float32():
-    feature, flow, scale = random_inputs(dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = flow_warp(feature.bfloat16(), flow, scale)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_computes_in_float32(dtype, device):
+    feature, flow, scale = (tensor.to(device) for tensor in random_inputs(dtype=torch.float32))
+    half = feature.to(dtype).requires_grad_()
+    with torch.autocast(device.type, dtype=dtype):
+        out = flow_warp(half, flow, scale)
     assert out.dtype == torch.float32
-    assert_close(out, flow_warp(feature.bfloat16().float(), flow, scale))
+    whole = feature.to(dtype).float().requires_grad_()
+    expected = flow_warp(whole, flow, scale)
+    assert_close(out, expected)
+    (grad,) = torch.autograd.grad(out.sum(), half)
+    assert_close(grad, torch.autograd.grad(expected.sum(), whole)[0].to(dtype))
 
 
 def test_compiles_as_one_graph():

@@ -107,15 +107,31 @@ def test_corners_are_inclusive(suppress):
     assert suppress(boxes, torch.tensor([0.9, 0.8]), 0.5).tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("count", [4096, 4097, 6000])
+def test_ties_keep_their_order_in_any_number(count, device):
+    """Beyond 4096 torch sorts by another method on a GPU."""
+    boxes, scores = random_boxes(count, seed=4)
+    boxes += 400 * torch.rand(count, 1, generator=torch.Generator().manual_seed(5))
+    groups = torch.arange(count) % 5
+    kept = nms(boxes.to(device), scores.to(device), 0.3, groups.to(device))
+    assert torch.equal(kept.cpu(), nms_reference(boxes, scores, 0.3, groups))
+
+
+def test_all_scores_tie(device):
+    boxes = 20.0 * torch.arange(5000)[:, None] + torch.tensor([0.0, 0, 9, 9])
+    kept = nms(boxes.to(device), torch.ones(5000, device=device), 0.5)
+    assert torch.equal(kept.cpu(), torch.arange(5000))
+
+
 def test_many_boxes_equal_the_reference(device):
     boxes, scores = random_boxes(2000, seed=3)
     boxes, scores = boxes.to(device), scores.to(device)
     assert torch.equal(nms(boxes, scores, 0.6), nms_reference(boxes, scores, 0.6))
 
 
-def test_memory_order_does_not_matter():
-    boxes, scores = random_boxes(50)
-    groups = torch.arange(50) % 2
+def test_memory_order_does_not_matter(device):
+    boxes, scores = (tensor.to(device) for tensor in random_boxes(50))
+    groups = torch.arange(50, device=device) % 2
     strided = boxes.t().contiguous().t(), scores.repeat_interleave(2)[::2], groups.repeat_interleave(2)[::2]
     assert not any(tensor.is_contiguous() for tensor in strided)
     expected = nms(boxes, scores, 0.5, groups)
@@ -133,11 +149,12 @@ def test_gives_no_gradient():
     assert not nms(boxes.requires_grad_(), scores.requires_grad_(), 0.5).requires_grad
 
 
-def test_autocast_computes_in_float32():
-    boxes, scores = random_boxes(60)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        kept = nms(boxes, scores.bfloat16(), 0.5)
-    assert torch.equal(kept, nms(boxes, scores.bfloat16().float(), 0.5))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_computes_in_float32(dtype, device):
+    boxes, scores = (tensor.to(device) for tensor in random_boxes(60))
+    with torch.autocast(device.type, dtype=dtype):
+        kept = nms(boxes, scores.to(dtype), 0.5)
+    assert torch.equal(kept, nms(boxes, scores.to(dtype).float(), 0.5))
 
 
 def test_compiles_as_one_graph():

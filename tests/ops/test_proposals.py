@@ -103,9 +103,9 @@ def test_cells_beyond_the_image_score_minus_one_but_stay(propose):
 
 
 @BOTH
-def test_no_images(propose):
-    scores, deltas, _ = random_inputs(images=1)
-    rois, roi_scores = propose(scores[:0], deltas[:0], torch.zeros(0, 3), ANCHORS, 16, 6000, 300, 0.7, 0.0)
+def test_no_images(propose, device):
+    scores, deltas, info = (tensor[:0].to(device) for tensor in random_inputs(images=1))
+    rois, roi_scores = propose(scores, deltas, info, ANCHORS, 16, 6000, 300, 0.7, 0.0)
     assert rois.shape == (0, 5)
     assert roi_scores.shape == (0,)
 
@@ -126,8 +126,21 @@ def test_large_map_equals_the_reference(device):
     assert_close(proposals(*arguments), proposals_reference(*arguments), atol=1e-3, rtol=0)
 
 
-def test_memory_order_does_not_matter():
-    scores, deltas, info = random_inputs()
+@pytest.mark.parametrize("width", [34, 40])
+def test_ties_keep_their_order_in_any_number(width, device):
+    """4080 and 4800 candidates: beyond 4096 torch sorts by another method on a GPU."""
+    scores, deltas, info = random_inputs(height=40, width=width, seed=5)
+    scores = (scores * 16).round() / 16
+    deltas.unflatten(1, (-1, 4))[:, :, 2:] = 0  # exp(0) is the same on every device
+    arguments = (ANCHORS, 16, 0, 300, 0.5, 0.0)
+    expected = proposals_reference(scores, deltas, info, *arguments)
+    result = proposals(scores.to(device), deltas.to(device), info, *arguments)
+    assert torch.equal(result[1].cpu(), expected[1])
+    assert_close(result[0].cpu(), expected[0], atol=1e-3, rtol=0)
+
+
+def test_memory_order_does_not_matter(device):
+    scores, deltas, info = (tensor.to(device) for tensor in random_inputs())
     expected = proposals(scores, deltas, info, ANCHORS, 16, 100, 50, 0.7, 0.0)
     strided = (t.contiguous(memory_format=torch.channels_last) for t in (scores, deltas))
     result = proposals(*strided, info.t().contiguous().t(), ANCHORS.t().contiguous().t(), 16, 100, 50, 0.7, 0.0)
@@ -144,12 +157,13 @@ def test_gives_no_gradient():
     assert not any(tensor.requires_grad for tensor in result)
 
 
-def test_autocast_computes_in_float32():
-    scores, deltas, info = random_inputs()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rois, _ = proposals(scores.bfloat16(), deltas.bfloat16(), info, ANCHORS, 16, 100, 50, 0.7, 0.0)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_computes_in_float32(dtype, device):
+    scores, deltas, info = (tensor.to(device) for tensor in random_inputs())
+    with torch.autocast(device.type, dtype=dtype):
+        rois, _ = proposals(scores.to(dtype), deltas.to(dtype), info, ANCHORS, 16, 100, 50, 0.7, 0.0)
     assert rois.dtype == torch.float32
-    halved = scores.bfloat16().float(), deltas.bfloat16().float()
+    halved = scores.to(dtype).float(), deltas.to(dtype).float()
     assert_close(rois, proposals(*halved, info, ANCHORS, 16, 100, 50, 0.7, 0.0)[0])
 
 

@@ -141,42 +141,47 @@ def test_operator_contract():
 
 
 @BOTH
-def test_no_rois(pool):
-    feature = random_feature().requires_grad_()
-    out = pool(feature, torch.zeros(0, 5), 2, 3, SCALE)
+def test_no_rois(pool, device):
+    feature = random_feature().to(device).requires_grad_()
+    out = pool(feature, torch.zeros(0, 5, device=device), 2, 3, SCALE)
     out.sum().backward()
     assert out.shape == (0, 2, 3, 3)
     assert not feature.grad.any()
 
 
 @BOTH
-def test_map_without_cells(pool):
-    feature = torch.zeros(2, 18, 0, 9, requires_grad=True)
-    out = pool(feature, ROIS, 2, 3, SCALE)
+def test_map_without_cells(pool, device):
+    feature = torch.zeros(2, 18, 0, 9, device=device, requires_grad=True)
+    out = pool(feature, ROIS.to(device), 2, 3, SCALE)
     out.sum().backward()
     assert not out.any()
     assert feature.grad.shape == feature.shape
 
 
-def test_memory_order_does_not_matter():
-    feature = random_feature()
+def test_memory_order_does_not_matter(device):
+    feature = random_feature().to(device)
     channels_last = feature.contiguous(memory_format=torch.channels_last).requires_grad_()
-    rois = ROIS.t().contiguous().t()
+    rois = ROIS.to(device).t().contiguous().t()
     assert not channels_last.is_contiguous()
     assert not rois.is_contiguous()
     out = psroi_pool(channels_last, rois, 2, 3, SCALE)
-    assert_close(out, psroi_pool(feature, ROIS, 2, 3, SCALE))
-    grad = torch.ones(1, 1, 1, 1, dtype=out.dtype).expand_as(out)
+    assert_close(out, psroi_pool(feature, ROIS.to(device), 2, 3, SCALE))
+    grad = torch.ones(1, 1, 1, 1, dtype=out.dtype, device=device).expand_as(out)
     expected = torch.autograd.grad(psroi_pool_reference(channels_last, rois, 2, 3, SCALE), channels_last, grad)
     assert_close(torch.autograd.grad(out, channels_last, grad), expected)
 
 
-def test_autocast_computes_in_float32():
-    feature = random_feature(dtype=torch.float32).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = psroi_pool(feature, ROIS, 2, 3, SCALE)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_computes_in_float32(dtype, device):
+    feature, rois = random_feature(dtype=torch.float32).to(device, dtype).requires_grad_(), ROIS.to(device)
+    with torch.autocast(device.type, dtype=dtype):
+        out = psroi_pool(feature, rois, 2, 3, SCALE)
     assert out.dtype == torch.float32
-    assert_close(out, psroi_pool(feature.float(), ROIS, 2, 3, SCALE))
+    whole = feature.detach().float().requires_grad_()
+    expected = psroi_pool(whole, rois, 2, 3, SCALE)
+    assert_close(out, expected)
+    (grad,) = torch.autograd.grad(out.sum(), feature)
+    assert_close(grad, torch.autograd.grad(expected.sum(), whole)[0].to(dtype))
 
 
 def test_compiles_as_one_graph():

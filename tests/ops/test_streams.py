@@ -1,0 +1,56 @@
+"""On a GPU the operators run on the stream that is current, after what was put there before."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from lib.ops import flow_warp, nms, proposals, psroi_pool
+from tests.ops import test_flow_warp, test_nms, test_proposals, test_psroi_pool
+
+CYCLES = 50_000_000  # a GPU is busy with them for some 30 milliseconds
+
+
+def warp_both_ways(*inputs):
+    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+    out = flow_warp(*leaves)
+    return out, *torch.autograd.grad(out, leaves, torch.ones_like(out))
+
+
+def pool_both_ways(feature, rois):
+    leaf = feature.detach().requires_grad_()
+    out = psroi_pool(leaf, rois, 5, 3, test_psroi_pool.SCALE)
+    return out, *torch.autograd.grad(out, leaf, torch.ones_like(out))
+
+
+def propose(*inputs):
+    return proposals(*inputs, test_proposals.ANCHORS, 16, 100, 50, 0.7, 0.0)
+
+
+CALLS = {
+    "flow_warp": (warp_both_ways, test_flow_warp.random_inputs(channels=40, dtype=torch.float32)),
+    "psroi_pool": (pool_both_ways, (test_psroi_pool.random_feature(5, 3, dtype=torch.float32), test_psroi_pool.ROIS)),
+    "nms": (lambda boxes, scores: [nms(boxes, scores, 0.5)], test_nms.random_boxes(300)),
+    "proposals": (propose, test_proposals.random_inputs()),
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", CALLS)
+def test_side_stream(cuda, name):
+    """The inputs are zero until a side stream has waited and filled them: to run beside it would read the zeros."""
+    call, inputs = CALLS[name]
+    inputs = [tensor.to(cuda) for tensor in inputs]
+    expected = call(*inputs)
+    late = [torch.zeros_like(tensor) for tensor in inputs]
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(CYCLES)
+        for tensor, value in zip(late, inputs, strict=True):
+            tensor.copy_(value)
+        result = call(*late)
+    stream.synchronize()
+    for actual, wanted in zip(result, expected, strict=True):
+        assert_close(actual, wanted)
