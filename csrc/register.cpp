@@ -31,6 +31,9 @@ TORCH_LIBRARY(vod, m) {
   m.def("psroi_vote(Tensor feature, Tensor rois, int output_dim, int pooled_size, float spatial_scale) -> Tensor");
   m.def("nms(Tensor boxes, Tensor scores, Tensor? groups, float threshold, bool suppress_equal) -> Tensor");
   m.def(
+      "nms_padded(Tensor boxes, Tensor scores, Tensor? groups, float threshold, bool suppress_equal, "
+      "float least_score) -> (Tensor, Tensor)");
+  m.def(
       "proposals(Tensor cls_prob, Tensor deltas, Tensor im_info, Tensor anchors, int stride, int pre_nms_top_n, "
       "int post_nms_top_n, float nms_threshold, float min_size) -> (Tensor, Tensor)");
   m.def(

@@ -5,10 +5,12 @@
 // What such a function calls is compiled with it only if it is inlined, hence VOD_INLINE.
 #pragma once
 
+#if !defined(VOD_INSTRUCTION_SETS)  // a test defines it as nothing
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define VOD_INSTRUCTION_SETS __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define VOD_INSTRUCTION_SETS
+#endif
 #endif
 
 #if defined(__GNUC__)
