@@ -26,13 +26,13 @@ from lib.structures import Frame, Inside, TrainingBatch
 class KeyFrame:
     """What is kept of a key frame.
 
-    frame: which one it was. index: its place in the clip, from 0. half: (1, 3, H/2, W/2), its image as the flow network
-    reads it. features: (1, C, H/16, W/16), as they were computed.
+    frame: which one it was. index: its place in the clip, from 0. flow_part: of its image, as the one that a flow
+    points into (`FlowNetS.other_part`). features: (1, C, H/16, W/16), as they were computed.
     """
 
     frame: Frame
     index: int
-    half: Tensor
+    flow_part: Tensor
     features: Tensor
 
 
@@ -91,12 +91,13 @@ class DFF(nn.Module):
     def key_frame(self, frame: Frame, index: int) -> KeyFrame:
         """Compute the features of a key frame; index: its place in the clip."""
         images, _ = stack_frames([frame], self.detector.anchors.device)  # (1, 3, H, W)
-        return KeyFrame(frame.without_image(), index, self.flow_net.halve(images), self.features(images).contiguous())
+        flow_part = self.flow_net.other_part(self.flow_net.halve(images))
+        return KeyFrame(frame.without_image(), index, flow_part, self.features(images).contiguous())
 
     @torch.no_grad()
     def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
         """The flow from a frame to a key frame, and the scale map, of one frame each."""
-        images, _ = stack_frames([frame], key.half.device)  # (1, 3, H, W)
+        images, _ = stack_frames([frame], key.features.device)  # (1, 3, H, W)
         return self._flow([frame], self.flow_net.halve(images), [key])
 
     @torch.no_grad()
@@ -155,7 +156,9 @@ class DFF(nn.Module):
 
     def _flow(self, frames: Sequence[Frame], halves: Tensor, keys: Sequence[KeyFrame]) -> Flow:
         """The flow from each of P frames, given with their halves, to the key frame in the same place."""
-        flow, scale = self.flow_net.between_halves(halves, torch.cat([key.half for key in keys]))
+        one = all(key is keys[0] for key in keys)
+        others = keys[0].flow_part if one else torch.cat([key.flow_part for key in keys])
+        flow, scale = self.flow_net.between(self.flow_net.current_part(halves), others)
         if self.known_flow is not None:
             flow = self.known_flow(frames, [key.frame for key in keys]).to(flow)
         return flow, scale

@@ -1,7 +1,9 @@
 """Bring a trained model into the form that is fastest to detect with. It cannot be trained or saved afterwards.
 
 Batch normalisation is folded into the convolutions once. On the CPU the weights are reordered once, too, for the
-convolutions of oneDNN, which otherwise reorder them in every call. In float32 the results are the same, bit for bit.
+convolutions of oneDNN, which otherwise reorder them in every call. FlowNet-S's first convolution is split in two, so
+that its share of an image is computed once, however many others the image is compared with. In float32 all this changes
+results by rounding at most.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None,
     """
     model.eval().requires_grad_(False)
     fold_batch_norms(model.features.resnet)
+    if model.flow_net is not None:
+        model.flow_net.split_first_layer()
     for name, part in parts_of(model).items():
         dtype = None if name in _FLOAT32_PARTS else reduced
         for parent in list(part.modules()):
@@ -46,7 +50,7 @@ def _compile(model: VideoModel, mode: str) -> None:
     torch._inductor.config.freezing = True  # weights are constants: reordered once, normalisation folded
     model.features.forward = torch.compile(model.features.forward, mode=mode)
     if model.flow_net is not None:
-        model.flow_net.between_halves = torch.compile(model.flow_net.between_halves, mode=mode)
+        model.flow_net.between = torch.compile(model.flow_net.between, mode=mode)
     embed_net = parts_of(model).get("embed_net")
     if embed_net is not None:
         embed_net.forward = torch.compile(embed_net.forward, mode=mode)
