@@ -90,9 +90,10 @@ class DFF(nn.Module):
     @torch.no_grad()
     def key_frame(self, frame: Frame, index: int) -> KeyFrame:
         """Compute the features of a key frame; index: its place in the clip."""
-        images, _ = stack_frames([frame], self.detector.anchors.device)  # (1, 3, H, W)
+        images, _ = stack_frames([frame], next(self.parameters()).device)  # (1, 3, H, W)
         flow_part = self.flow_net.other_part(self.flow_net.halve(images))
-        return KeyFrame(frame.without_image(), index, flow_part, self.features(images).contiguous())
+        features = self.features(images).contiguous().to(images.dtype)  # the warp is not in reduced precision
+        return KeyFrame(frame.without_image(), index, flow_part, features)
 
     @torch.no_grad()
     def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
@@ -109,7 +110,7 @@ class DFF(nn.Module):
         sources: for each frame the key frames that its features come from; a key frame's own is itself. flow: of the
         frames that are no key frames, in order, where it has been computed already.
         """
-        images, im_info = stack_frames(frames, self.detector.anchors.device)  # (B, 3, H, W), (B, 3)
+        images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
         moved = [n for n, frame in enumerate(frames) if sources[n][0][0].frame.index != frame.index]
         features = [None if n in moved else sources[n][0][0].features[0] for n in range(len(frames))]
         if moved:
@@ -121,8 +122,7 @@ class DFF(nn.Module):
             frame.key_frame = n not in moved
             if inside and frame.key_frame:
                 frame.inside = Inside(features[n], references=[])
-        stacked = torch.stack([one.to(self.detector.anchors.dtype) for one in features])  # (B, C, H/16, W/16)
-        return RawDetections(frames, *self.detector.predict(stacked, im_info))
+        return RawDetections(frames, *self.detector.predict(torch.stack(features), im_info))
 
     def propagate(
         self,

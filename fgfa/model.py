@@ -114,7 +114,7 @@ class FGFA(nn.Module):
     @torch.no_grad()
     def compute_maps(self, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
         """What is needed of B frames of one size: maps (B, C', H/16, W/16), halves (B, 3, H/2, W/2), im_info (B, 3)."""
-        images, im_info = stack_frames(frames, self.detector.anchors.device)  # (B, 3, H, W), (B, 3)
+        images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
         return self._maps(images, self.test_rule), self.flow_net.halve(images), im_info
 
     @torch.no_grad()
