@@ -10,7 +10,7 @@ import torch
 from lib.config import default_config
 from lib.data.classes import IMAGENET_VID
 from lib.data.image_sets import DatasetError
-from lib.data.loader import TrainingSet, build_training_set, collate, training_loader
+from lib.data.loader import ReadingRule, TrainingLoader, TrainingSet, build_training_set, collate
 from lib.data.roidb import load_roidb
 from lib.data.sampling import no_references, one_reference, two_references
 from lib.data.transforms import ImageError, Preprocessing
@@ -22,6 +22,10 @@ MEANS = (10.0, 20.0, 30.0)
 def _training_set(toy, choose=two_references, sets="DET_train+VID_train", **options):
     roidb = load_roidb(toy, sets, IMAGENET_VID, toy / "cache")
     return TrainingSet(roidb, Preprocessing(36, 100, MEANS), choose, **options)
+
+
+def training_loader(training_set, epoch, start_batch=0, workers=0, **rule):
+    return TrainingLoader(training_set, ReadingRule(workers, **rule))(epoch, start_batch)
 
 
 def _network_input(path, flipped, short_side=36):

@@ -21,7 +21,7 @@ import torch.utils.tensorboard
 
 from lib.command_line import run_script
 from lib.data.classes import IMAGENET_VID
-from lib.data.loader import TrainingSet, training_loader
+from lib.data.loader import ReadingRule, TrainingLoader, TrainingSet
 from lib.data.roidb import load_roidb
 from lib.data.transforms import Preprocessing
 from lib.engine.train import train
@@ -40,7 +40,7 @@ def run_training(folder: Path, data: TrainingSet) -> None:
     )
     cfg.default.frequent = 1
     model = build_rfcn(cfg, IMAGENET_VID.num_classes)
-    train(model, partial(training_loader, data, workers=2), cfg, folder, num_samples=len(data))
+    train(model, TrainingLoader(data, ReadingRule(workers=2)), cfg, folder, num_samples=len(data))
 
 
 def start(folder: Path, data: TrainingSet) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dff.key_frames import KeyFrameRule
 from dff.model import DFF
 from fgfa.model import FGFA
 from lib.data.classes import IMAGENET_VID
@@ -179,12 +180,14 @@ class _NoFlow(nn.Module):
     def halve(self, images: Tensor) -> Tensor:
         return images
 
-    def between_halves(self, halves: Tensor, others: Tensor) -> tuple[Tensor, None]:
-        return torch.zeros_like(halves[:, :2]), None
+    def between_halves(self, halves: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(halves[:, :2]), torch.ones_like(halves)
 
 
 class _Reader(nn.Module):
     """Stands in for the detector: its one box and class of an image is the number in the features."""
+
+    anchors = torch.zeros(1)  # say on which device and in which dtype it computes
 
     def predict(self, features: Tensor, im_info: Tensor) -> tuple[Tensor, Tensor]:
         numbers = features[:, :1, :1, 0]  # (B, 1, 1)
@@ -220,7 +223,7 @@ def dff_trace(lengths: list[int], interval: int) -> np.ndarray:
     """(frames, 5): 0 for a key frame and 2 for another, video, frame, video and frame of its key frame."""
     frames, places = _numbered(lengths)
     features = _Pixel()
-    keys = _answers(DFF(features, _NoFlow(), _Reader(), interval), frames)
+    keys = _answers(DFF(features, _NoFlow(), _Reader(), KeyFrameRule(interval)), frames)
     kinds = [0 if number in set(features.seen) else 2 for number in range(len(frames))]
     return np.column_stack((kinds, places, places[keys]))
 

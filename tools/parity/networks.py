@@ -17,7 +17,6 @@ from lib.models.aggregation import aggregation_weights, cosine_similarity
 from lib.models.anchors import all_anchors
 from lib.models.detector import Detector
 from lib.models.flownet_s import FlowNetS
-from lib.models.resnet import conv_norm
 from lib.models.rpn import anchor_probabilities, unnormalise_deltas
 from lib.models.video_model import VideoModel
 from lib.ops import flow_warp, proposals
@@ -84,7 +83,7 @@ def _compare_rfcn(recording: Recording, network: GoldenNetwork, images: Tensor) 
 def _compare_stages(recording: Recording, model: RFCN, images: Tensor) -> Tensor:
     """stage_NAME; returns the features (n, 1024, h, w)."""
     resnet, seen = model.features.resnet, {}
-    seen["conv1_relu"] = F.relu(conv_norm(images, resnet.conv1, resnet.bn_conv1))
+    seen["conv1_relu"] = F.relu(resnet.bn_conv1(resnet.conv1(images)))
     hooks = [resnet.res2a.register_forward_pre_hook(lambda _m, inputs: seen.update(pool1=inputs[0].clone()))]
     hooks += [
         getattr(resnet, name).register_forward_hook(lambda _m, _i, out, n=name: seen.update({f"{n}_relu": out.clone()}))
@@ -104,20 +103,21 @@ def _compare_dff(recording: Recording, network: GoldenNetwork, images: Tensor) -
     step = int(recording["feat_step"][0])
     halves = model.flow_net.halve(images)  # (n, 3, H/2, W/2)
     frames = _frames(recording, images)
-    key = KeyFrame(frames[0], halves[:1], model.features(images[:1]))
+    key = KeyFrame(frames[0], 0, halves[:1], model.features(images[:1]))
     compare_every(recording, "key_conv_feat", key.features, step)
     flow, scale = _compare_flow_net(recording, model.flow_net, images[-1:], images[:1])
     recording.compare("cur_flow", flow, FEATURES)
     compare_every(recording, "cur_scale_map", scale, 16)
     _compare_grid(recording, flow)
     compare_every(recording, "cur_warped", flow_warp(key.features, flow), 8)
-    current = model.propagate(key, frames[-1:], halves[-1:])
+    current = model.propagate(frames[-1:], halves[-1:], [[(key, 1.0)]])
     compare_every(recording, "cur_conv_feat", current, step)
 
     found = _detections(model, frames, batch_images=len(images))
     _compare_detector(recording, _Image(model.detector, key.features, "key_"), found[:1])
     _compare_detector(recording, _Image(model.detector, current, "cur_"), found[-1:])
-    together = torch.cat((key.features, model.propagate(key, frames[1:], halves[1:])))
+    moved = model.propagate(frames[1:], halves[1:], [[(key, 1.0)]] * len(frames[1:]))
+    together = torch.cat((key.features, moved))
     _compare_detector(recording, _Image(model.detector, together, "batch_"), found)
 
 
