@@ -119,7 +119,7 @@ def pretrain(args: argparse.Namespace) -> float:
             run_dir,
             num_samples=len(crops),
             device=args.device,
-            after_epoch=lambda epoch: {"accuracy": held_out_accuracy()},
+            validate=lambda _: {"accuracy": held_out_accuracy()},
             resume_hint="--resume",
         )
         state = {name: value.cpu().contiguous() for name, value in model.backbone.state_dict().items()}

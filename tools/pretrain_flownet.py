@@ -221,7 +221,7 @@ def pretrain(args: argparse.Namespace) -> dict[str, float]:
             run_dir,
             num_samples=args.epoch_pairs,
             device=args.device,
-            after_epoch=lambda epoch: errors_of(model, batches, args.device),
+            validate=lambda _: errors_of(model, batches, args.device),
             resume_hint="--resume",
         )
         state = {name: value.detach().cpu().contiguous() for name, value in model.flow_net.state_dict().items()}

@@ -24,6 +24,10 @@ def _training_set(toy, choose=two_references, sets="DET_train+VID_train", **opti
     return TrainingSet(roidb, Preprocessing(36, 100, MEANS), choose, **options)
 
 
+def training_loader(training_set, epoch, start_batch=0, workers=0, **rule):
+    return TrainingLoader(training_set, ReadingRule(workers, **rule))(epoch, start_batch)
+
+
 def _network_input(path, flipped, short_side=36):
     """An independent reading of docs/rules.md, section 3."""
     image = cv2.imread(str(path))

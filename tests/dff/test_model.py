@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,6 +35,7 @@ class _Trace:
     happens to which: `rows` as the originals' loop was recorded, (0 key or 2 current, frame, key frame)."""
 
     out_channels = 2
+    anchors = torch.zeros(1)
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, int, int]] = []
@@ -43,14 +43,14 @@ class _Trace:
 
     def features(self, images):
         self.features_of += images[:, 0, 0, 0].int().tolist()
-        return images[:, :2, :1, :1]
+        return images[:, :2, :1, :1].clone()
 
     def halve(self, images):
         return images
 
     def between_halves(self, images, others):
         numbers = torch.stack((images[:, 0, 0, 0], others[:, 0, 0, 0]), dim=1)
-        return numbers, None
+        return numbers, torch.ones(len(images), 2, 1, 1)
 
     def predict(self, features, im_info):
         return features[:, :1, :, 0], im_info
@@ -136,8 +136,8 @@ def test_moved_features_are_detected_where_the_flow_says():
         model.flow_net.Convolution5.bias.copy_(torch.tensor([1 / 2.5, 0.0]))
         frames = random_frames([(96, 128)] * 2)
         images = torch.stack([frame.image for frame in frames])
-        key = dff_module.KeyFrame(frames[0], model.flow_net.halve(images[:1]), model.features(images[:1]))
-        moved = model.propagate(key, frames[1:], model.flow_net.halve(images[1:]))
+        key = dff_module.KeyFrame(frames[0], 0, model.flow_net.halve(images[:1]), model.features(images[:1]))
+        moved = model.propagate(frames[1:], model.flow_net.halve(images[1:]), [[(key, 1.0)]])
     torch.testing.assert_close(moved[..., :-1], key.features[..., 1:], atol=1e-5, rtol=1e-5)
     assert not moved[..., -1].any()
 
@@ -163,9 +163,10 @@ def test_a_batch_ends_before_the_next_key_frame(monkeypatch):
     batches = []
     whole_detect = DFF.detect
 
-    def detected(self, frames, key, inside=False):
-        batches.append(([frame.frame_id for frame in frames], key is None))
-        return whole_detect(self, frames, key, inside)
+    def detected(self, frames, sources, *rest):
+        begins_with_key = sources[0][0][0].frame.index == frames[0].index
+        batches.append(([frame.frame_id for frame in frames], begins_with_key))
+        return whole_detect(self, frames, sources, *rest)
 
     monkeypatch.setattr(DFF, "detect", detected)
     detect(small_dff(4), random_frames([(64, 64)] * 5 + [(64, 80)] * 3), batch_images=3)
@@ -226,5 +227,3 @@ def test_autocast_stays_close():
 def test_other_than_one_reference_is_refused():
     with pytest.raises(ValueError, match="one reference"):
         small_dff().losses(random_batch([1]), np.random.RandomState(0))
-    with pytest.raises(ValueError, match="at least 1"):
-        DFF(SimpleNamespace(), SimpleNamespace(), SimpleNamespace(), interval=0)

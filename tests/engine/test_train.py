@@ -193,7 +193,7 @@ def test_running_means_go_on_after_a_resume(tmp_path):
     run(stopped, config("TRAIN.RESUME=true"))
 
     def last_means(folder):
-        lines = re.findall(r"epoch 2\.000 .*waiting for data\)  (.*)", (folder / "train.log").read_text())
+        lines = re.findall(r"epoch 2\.000 .* ETA \S+  (square_loss .*)", (folder / "train.log").read_text())
         assert len(lines) == 1
         return lines[0]
 
@@ -309,24 +309,25 @@ def test_gradient_clipping(tmp_path):
     assert float(moved.norm()) == pytest.approx(0.05 * 0.01, rel=1e-3)
 
 
-def test_after_epoch_is_called_in_eval_or_train_and_training_goes_on(tmp_path):
+@pytest.mark.parametrize(("every", "updates"), [(0, [6, 12]), (0.5, [3, 6, 9, 12]), (1, [6, 12])])
+def test_a_validation_may_leave_the_model_in_evaluation_mode_and_training_goes_on(tmp_path, every, updates):
     calls = []
-    model = TinyModel()
 
-    def held_out(epochs):
-        model.eval()
-        calls.append(epochs)
-        return {"accuracy": 0.25 * epochs}
+    def validate(training):
+        training.model.eval()
+        calls.append(training.update)
+        return {"accuracy": training.update / 24}
 
-    trained, _ = run(tmp_path, config(), model=model, after_epoch=held_out)
+    cfg = config(f"TRAIN.VALIDATE_EPOCHS={every}")
+    trained, _ = run(tmp_path, cfg, validate=validate)
     plain, _ = run(tmp_path / "plain", config())
-    assert calls == [1, 2]
+    assert calls == updates
     assert "accuracy 0.5000" in (tmp_path / "train.log").read_text()
     same_content(dict(plain.state_dict()), dict(trained.state_dict()))
 
 
 def test_a_loader_that_ends_early_is_an_error(tmp_path):
-    with pytest.raises(RuntimeError, match="ended after 4 batches of epoch 0; 6 were to come"):
+    with pytest.raises(RuntimeError, match="ended after 4 updates and 0 batches of epoch 0; 6 updates were to come"):
         run(tmp_path, config(), loader=lambda epoch, start: (points_of(0, 0, i) for i in range(4)))
 
 

@@ -79,7 +79,7 @@ def test_folder_of_images(image_folder, tmp_path, capsys):
     assert "18 images to learn from, 2 held out, 2 classes" in output
     assert accuracy_said(output) == 1.0
     log = (out.parent / "net_training" / "train.log").read_text()
-    assert len(re.findall(r"after epoch \d: accuracy", log)) == 6
+    assert len(re.findall(r"validation at epoch \d\.000: accuracy", log)) == 6
     written = out.read_bytes()
     main([*arguments, "--resume"])  # all done: nothing changes
     assert accuracy_said(capsys.readouterr().out) == 1.0

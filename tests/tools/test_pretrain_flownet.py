@@ -39,7 +39,7 @@ def test_a_network_is_trained_written_drawn_and_resumed(tmp_path, capsys):
     assert len(said) == 6
     assert all(0 < number < 10 for number in said)
     log = (tmp_path / "made" / "net_training" / "train.log").read_text()
-    assert len(re.findall(r"after epoch \d: clips_all", log)) == 3
+    assert len(re.findall(r"validation at epoch \d\.000: clips_all", log)) == 3
     load_flow(FlowNetS(0.05), out)
     assert cv2.imread(str(tmp_path / "made" / "net_training" / "flow.png")).shape[0] > 100
     written = out.read_bytes()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dff.key_frames import KeyFrameRule
 from dff.model import DFF, build_dff
 from fgfa.model import FGFA, build_fgfa
 from lib.config import Config, load_config
@@ -113,7 +114,7 @@ class GoldenNetwork:
         if self.method == "rfcn":
             return RFCN(model.features, self.test_detector)
         if self.method == "dff":
-            return DFF(model.features, model.flow_net, self.test_detector, interval)
+            return DFF(model.features, model.flow_net, self.test_detector, KeyFrameRule(interval))
         return FGFA(
             model.features,
             model.flow_net,
