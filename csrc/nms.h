@@ -1,4 +1,5 @@
-// Geometry of nms, shared by the CPU and CUDA kernels of nms and proposals. The rule is in lib/ops/nms.py.
+// Geometry of nms, shared by the CPU and CUDA kernels of nms, nms_padded and proposals. The rules are in lib/ops/nms.py
+// and lib/ops/nms_padded.py.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -43,6 +44,20 @@ inline void check_nms(
       !groups || (groups->sizes() == scores.sizes() && groups->scalar_type() == at::kLong &&
                   groups->device() == scores.device()),
       "nms: groups must be (n,) int64 on the device of the boxes");
+}
+
+inline void check_nms_padded(
+    const at::Tensor& boxes, const at::Tensor& scores, const std::optional<at::Tensor>& groups) {
+  TORCH_CHECK(
+      boxes.dim() == 3 && boxes.size(2) == 4 && scores.dim() == 2 && scores.sizes() == boxes.sizes().slice(0, 2),
+      "nms_padded: boxes (S, n, 4) and scores (S, n) do not fit: ", boxes.sizes(), ", ", scores.sizes());
+  TORCH_CHECK(
+      scores.scalar_type() == boxes.scalar_type() && scores.device() == boxes.device(),
+      "nms_padded: boxes and scores must share dtype and device");
+  TORCH_CHECK(
+      !groups || (groups->sizes() == scores.sizes() && groups->scalar_type() == at::kLong &&
+                  groups->device() == scores.device()),
+      "nms_padded: groups must be (S, n) int64 on the device of the boxes");
 }
 
 }  // namespace vod

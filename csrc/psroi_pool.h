@@ -1,4 +1,5 @@
-// Geometry of psroi_pool, shared by its CPU and CUDA kernels, forward and backward. The rule is in lib/ops/psroi_pool.py.
+// Geometry of psroi_pool and psroi_vote, shared by their CPU and CUDA kernels, forward and backward. The rules are in
+// lib/ops/psroi_pool.py and lib/ops/psroi_vote.py.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,6 +9,10 @@
 #include <cstdint>
 
 namespace vod {
+
+// psroi_vote adds up the bins of a roi in this many partial sums, bin b in number b % kVoteSums, then the second half of
+// these to the first, again and again: what the lanes of a warp do, so that the CPU and the GPU give the same bits.
+constexpr int kVoteSums = 32;
 
 // The cells [begin, end) of one axis that a grid cell reads; empty if end <= begin.
 struct CellRange {
@@ -32,18 +37,18 @@ C10_HOST_DEVICE inline CellRange bin_cells(
 }
 
 inline void check_rois(const at::Tensor& rois, const at::Tensor& other) {
-  TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5, "psroi_pool: rois must be (R, 5), not ", rois.sizes());
+  TORCH_CHECK(rois.dim() == 2 && rois.size(1) == 5, "rois must be (R, 5), not ", rois.sizes());
   TORCH_CHECK(
       rois.is_floating_point() && rois.device() == other.device(),
-      "psroi_pool: rois must be floating and on the device of the feature map");
+      "rois must be floating and on the device of the feature map");
 }
 
 inline void check_psroi_pool(
     const at::Tensor& feature, const at::Tensor& rois, int64_t output_dim, int64_t pooled_size) {
-  TORCH_CHECK(output_dim > 0 && pooled_size > 0, "psroi_pool: output_dim and pooled_size must be positive");
+  TORCH_CHECK(output_dim > 0 && pooled_size > 0, "output_dim and pooled_size must be positive");
   TORCH_CHECK(
       feature.dim() == 4 && feature.size(1) == output_dim * pooled_size * pooled_size,
-      "psroi_pool: feature must be (N, output_dim * pooled_size * pooled_size, H, W), not ", feature.sizes());
+      "feature must be (N, output_dim * pooled_size * pooled_size, H, W), not ", feature.sizes());
   check_rois(rois, feature);
 }
 

@@ -28,8 +28,18 @@ TORCH_LIBRARY(vod, m) {
   m.def("flow_warp_backward(Tensor grad, Tensor feature, Tensor flow, Tensor? scale) -> (Tensor, Tensor, Tensor)");
   m.def("psroi_pool(Tensor feature, Tensor rois, int output_dim, int pooled_size, float spatial_scale) -> Tensor");
   m.def("psroi_pool_backward(Tensor grad, Tensor rois, SymInt[] feature_shape, float spatial_scale) -> Tensor");
+  m.def("psroi_vote(Tensor feature, Tensor rois, int output_dim, int pooled_size, float spatial_scale) -> Tensor");
   m.def("nms(Tensor boxes, Tensor scores, Tensor? groups, float threshold, bool suppress_equal) -> Tensor");
+  m.def(
+      "nms_padded(Tensor boxes, Tensor scores, Tensor? groups, float threshold, bool suppress_equal, "
+      "float least_score) -> (Tensor, Tensor)");
   m.def(
       "proposals(Tensor cls_prob, Tensor deltas, Tensor im_info, Tensor anchors, int stride, int pre_nms_top_n, "
       "int post_nms_top_n, float nms_threshold, float min_size) -> (Tensor, Tensor)");
+  m.def(
+      "aggregate(Tensor maps, Tensor index, Tensor flow, Tensor log_counts, int features, Tensor? reference) "
+      "-> (Tensor, Tensor)");
+  m.def(
+      "aggregate_backward(Tensor grad_averaged, Tensor grad_weights, Tensor maps, Tensor index, Tensor flow, "
+      "Tensor log_counts, int features, Tensor? reference) -> (Tensor, Tensor, Tensor)");
 }

@@ -26,13 +26,13 @@ from lib.structures import Frame, Inside, TrainingBatch
 class KeyFrame:
     """What is kept of a key frame.
 
-    frame: which one it was. index: its place in the clip, from 0. half: (1, 3, H/2, W/2), its image as the flow network
-    reads it. features: (1, C, H/16, W/16), as they were computed.
+    frame: which one it was. index: its place in the clip, from 0. flow_part: of its image, as the one that a flow
+    points into (`FlowNetS.other_part`). features: (1, C, H/16, W/16), as they were computed.
     """
 
     frame: Frame
     index: int
-    half: Tensor
+    flow_part: Tensor
     features: Tensor
 
 
@@ -90,13 +90,15 @@ class DFF(nn.Module):
     @torch.no_grad()
     def key_frame(self, frame: Frame, index: int) -> KeyFrame:
         """Compute the features of a key frame; index: its place in the clip."""
-        images, _ = stack_frames([frame], self.detector.anchors.device)  # (1, 3, H, W)
-        return KeyFrame(frame.without_image(), index, self.flow_net.halve(images), self.features(images).contiguous())
+        images, _ = stack_frames([frame], next(self.parameters()).device)  # (1, 3, H, W)
+        flow_part = self.flow_net.other_part(self.flow_net.halve(images))
+        features = self.features(images).contiguous().to(images.dtype)  # the warp is not in reduced precision
+        return KeyFrame(frame.without_image(), index, flow_part, features)
 
     @torch.no_grad()
     def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
         """The flow from a frame to a key frame, and the scale map, of one frame each."""
-        images, _ = stack_frames([frame], key.half.device)  # (1, 3, H, W)
+        images, _ = stack_frames([frame], key.features.device)  # (1, 3, H, W)
         return self._flow([frame], self.flow_net.halve(images), [key])
 
     @torch.no_grad()
@@ -108,7 +110,7 @@ class DFF(nn.Module):
         sources: for each frame the key frames that its features come from; a key frame's own is itself. flow: of the
         frames that are no key frames, in order, where it has been computed already.
         """
-        images, im_info = stack_frames(frames, self.detector.anchors.device)  # (B, 3, H, W), (B, 3)
+        images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
         moved = [n for n, frame in enumerate(frames) if sources[n][0][0].frame.index != frame.index]
         features = [None if n in moved else sources[n][0][0].features[0] for n in range(len(frames))]
         if moved:
@@ -120,8 +122,7 @@ class DFF(nn.Module):
             frame.key_frame = n not in moved
             if inside and frame.key_frame:
                 frame.inside = Inside(features[n], references=[])
-        stacked = torch.stack([one.to(self.detector.anchors.dtype) for one in features])  # (B, C, H/16, W/16)
-        return RawDetections(frames, *self.detector.predict(stacked, im_info))
+        return RawDetections(frames, *self.detector.predict(torch.stack(features), im_info))
 
     def propagate(
         self,
@@ -155,7 +156,9 @@ class DFF(nn.Module):
 
     def _flow(self, frames: Sequence[Frame], halves: Tensor, keys: Sequence[KeyFrame]) -> Flow:
         """The flow from each of P frames, given with their halves, to the key frame in the same place."""
-        flow, scale = self.flow_net.between_halves(halves, torch.cat([key.half for key in keys]))
+        one = all(key is keys[0] for key in keys)
+        others = keys[0].flow_part if one else torch.cat([key.flow_part for key in keys])
+        flow, scale = self.flow_net.between(self.flow_net.current_part(halves), others)
         if self.known_flow is not None:
             flow = self.known_flow(frames, [key.frame for key in keys]).to(flow)
         return flow, scale

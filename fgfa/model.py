@@ -19,7 +19,7 @@ from lib.models.flownet_s import FlowNetS
 from lib.models.frame_batches import stack_frames
 from lib.models.postprocess import RawDetections
 from lib.models.video_model import KnownFlow
-from lib.ops import flow_warp
+from lib.ops import aggregate, flow_warp
 from lib.structures import Frame, Inside, TrainingBatch
 
 
@@ -41,13 +41,15 @@ class AggregationRule:
 class CachedFrame:
     """What is kept of a frame while the window covers it.
 
-    frame: which one it is. half: (3, H/2, W/2), its image as the flow network reads it. maps: (C + E, H/16, W/16),
-    features and, if it is computed before the warp, the embedding. im_info: (3,), on the model's device.
+    frame: which one it is. half: (1, 3, H/2, W/2), its image as the flow network reads it; flow_part: of that, as the
+    one that a flow points into (`FlowNetS.other_part`). slot: the place of its maps in the clip's pool.
+    im_info: (3,), on the model's device.
     """
 
     frame: Frame
     half: Tensor
-    maps: Tensor
+    flow_part: Tensor
+    slot: int
     im_info: Tensor
 
 
@@ -97,51 +99,90 @@ class FGFA(nn.Module):
         halves, maps = self.flow_net.halve(images), self._maps(images, self.train_rule)
         halves, maps = (x.unflatten(0, (samples, together)) for x in (halves, maps))  # (B, T, ...)
         first = 0 if self.train_rule.aggregate_current else 1
-        flow = self._flow(halves[:, 0], halves[:, first:])  # (B, T - first, 2, h, w)
-        return self.aggregate(maps[:, 0], maps[:, first:], flow, self.train_rule)[0]
+        others = halves[:, first:]  # (B, N, 3, H/2, W/2)
+        currents = halves[:, :1].expand_as(others).flatten(0, 1)
+        flow, _ = self.flow_net.between(
+            self.flow_net.current_part(currents), self.flow_net.other_part(others.flatten(0, 1))
+        )
+        flow = flow.unflatten(0, others.shape[:2])  # (B, N, 2, h, w)
+        return self.average(maps[:, 0], maps[:, first:], flow, self.train_rule)[0]
 
     def begin_clip(self, batch_images: int = 1, inside: bool = False) -> FGFAClip:
         """See `VideoModel.begin_clip`. Answers come `reach` frames late, unless causal."""
         return FGFAClip(self, batch_images, inside)
 
     @torch.no_grad()
-    def cache(self, frames: Sequence[Frame]) -> list[CachedFrame]:
-        """What the window keeps of B frames of one size."""
+    def compute_maps(self, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
+        """What is needed of B frames of one size: maps (B, C', H/16, W/16), halves (B, 3, H/2, W/2), im_info (B, 3)."""
         images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
-        halves = self.flow_net.halve(images)  # (B, 3, H/2, W/2)
-        maps = self._maps(images, self.test_rule).contiguous()  # once here, not for every warp that reads it
-        return [CachedFrame(f.without_image(), *part) for f, *part in zip(frames, halves, maps, im_info, strict=True)]
+        return self._maps(images, self.test_rule), self.flow_net.halve(images), im_info
 
     @torch.no_grad()
-    def detect(self, neighbourhood: Neighbourhood[CachedFrame], inside: bool = False) -> RawDetections:
-        """Boxes and class probabilities in the frame at the centre of `neighbourhood`."""
+    def detect(
+        self, neighbourhoods: Sequence[Neighbourhood[CachedFrame]], pool: Tensor, inside: bool = False
+    ) -> RawDetections:
+        """Boxes and class probabilities in the B frames at the centres of `neighbourhoods`.
+
+        pool: (M, C', H/16, W/16), the maps of all frames that these average, at their slots.
+        """
+        most = max(len(one.averaged) for one in neighbourhoods)
+        shape = (len(neighbourhoods), most)
+        flow = torch.zeros(*shape, 2, *pool.shape[2:], device=pool.device)  # (B, N, 2, h, w)
+        slots = torch.zeros(shape, dtype=torch.int64)
+        counts = torch.zeros(shape)
+        for b, one in enumerate(neighbourhoods):
+            flow[b, : len(one.averaged)] = self._flow(one)
+            slots[b, : len(one.averaged)] = torch.tensor([cached.slot for cached in one.averaged])
+            counts[b, : len(one.averaged)] = torch.tensor(one.counts)
+        features, weights = self._average_pool(
+            pool, neighbourhoods, slots.to(pool.device), flow, counts.to(pool.device)
+        )
+        centres = [one.centre for one in neighbourhoods]
+        if inside:
+            for b, one in enumerate(neighbourhoods):
+                found = slice(len(one.averaged))
+                references = [cached.frame.index for cached in one.averaged]
+                one.centre.frame.inside = Inside(features[b], references, flow[b, found], weights[b, found])
+        im_info = torch.stack([centre.im_info for centre in centres])
+        return RawDetections([centre.frame for centre in centres], *self.detector.predict(features, im_info))
+
+    def _flow(self, neighbourhood: Neighbourhood[CachedFrame]) -> Tensor:
+        """The flow from a frame to each of the N that are averaged for it: (N, 2, h, w) in cells."""
         centre, averaged = neighbourhood.centre, neighbourhood.averaged
         if self.known_flow is not None:
-            others = [cached.frame for cached in averaged]
-            flow = self.known_flow([centre.frame] * len(others), others).to(centre.maps)[None]  # (1, N, 2, h, w)
-        else:
-            flow = self._flow(centre.half[None], torch.stack([cached.half for cached in averaged])[None])
-        features, weights = self.aggregate(
-            centre.maps[None],
-            torch.stack([cached.maps for cached in averaged])[None],  # (1, N, C', h, w)
-            flow,
-            self.test_rule,
-            torch.tensor(neighbourhood.counts, device=centre.maps.device),
-        )  # (1, C, h, w), (1, N, 1, h, w)
-        if inside:
-            references = [cached.frame.index for cached in averaged]
-            centre.frame.inside = Inside(features[0], references, flow[0], weights[0, :, 0])
-        return RawDetections([centre.frame], *self.detector.predict(features, centre.im_info[None]))
+            return self.known_flow([centre.frame] * len(averaged), [cached.frame for cached in averaged])
+        current = self.flow_net.current_part(centre.half)
+        return self.flow_net.between(current, torch.cat([cached.flow_part for cached in averaged]))[0]
 
-    def aggregate(
+    def _average_pool(
+        self,
+        pool: Tensor,
+        neighbourhoods: Sequence[Neighbourhood[CachedFrame]],
+        slots: Tensor,
+        flow: Tensor,
+        counts: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """The averaged features (B, C, h, w) and the weights (B, N, h, w) from the maps in `pool`; by the test's rule.
+
+        slots: (B, N) of the frames averaged. counts: (B, N) how often each counts; 0: there is no such frame.
+        """
+        rule, channels = self.test_rule, self.features.out_channels
+        centres = [one.centre.slot for one in neighbourhoods]
+        if rule.embed_after_warp:
+            features, weights = self.average(pool[centres], pool[slots], flow, rule, counts)
+            return features, weights[:, :, 0]
+        reference = None if rule.aggregate_current else pool[centres, channels:].to(flow.dtype)
+        return aggregate(pool, slots, flow, counts.log(), channels, reference)
+
+    def average(
         self, maps: Tensor, other_maps: Tensor, flow: Tensor, rule: AggregationRule, counts: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The averaged features (B, C, h, w) of B current frames from N frames for each, and the weights (B, N, 1, h,
-        w).
+        """The averaged features (B, C, h, w) of B current frames from N frames for each; weights (B, N, 1, h, w).
 
-        maps: (B, C', h, w) of the current frames, as in `CachedFrame`; other_maps: (B, N, C', h, w) of those to
-        average, the current frame first if the rule averages it; flow: (B, N, 2, h, w) from the current frames to them,
-        in cells. counts: (N,) how often each counts, None: once.
+        maps: (B, C', h, w) of the current frames, as `compute_maps` gives them; other_maps: (B, N, C', h, w) of those
+        to average, the current frame first if the rule averages it; flow: (B, N, 2, h, w) from the current frames to
+        them, in cells. counts: (B, N) how often each counts, None: once. The readable form of `lib.ops.aggregate`, and
+        what training uses.
         """
         frames = other_maps.shape[:2]
         warped = flow_warp(other_maps.flatten(0, 1), flow.flatten(0, 1))  # (B*N, C', h, w)
@@ -150,12 +191,6 @@ class FGFA(nn.Module):
         similarities = cosine_similarity(embeddings.to(features.dtype), reference[:, None].to(features.dtype))
         weights = aggregation_weights(similarities, counts)  # (B, N, 1, h, w)
         return (weights * features).sum(dim=1), weights  # (B, C, h, w), (B, N, 1, h, w)
-
-    def _flow(self, half: Tensor, other_halves: Tensor) -> Tensor:
-        """The flow from each of B current frames, (B, 3, H/2, W/2), to N frames for each: (B, N, 2, h, w) in cells."""
-        halves = half[:, None].expand_as(other_halves).flatten(0, 1)
-        flow, _ = self.flow_net.between_halves(halves, other_halves.flatten(0, 1))  # (B*N, 2, h, w)
-        return flow.unflatten(0, other_halves.shape[:2])
 
     def _maps(self, images: Tensor, rule: AggregationRule) -> Tensor:
         """What is warped of each image: features, followed by the embedding if it is computed before the warp."""
@@ -180,6 +215,8 @@ class FGFAClip:
     batch_images: int
     inside: bool = False
     waiting: list[Frame] = field(default_factory=list)
+    pool: Tensor | None = None  # (slots, C', H/16, W/16): the maps of the frames that are held
+    count: int = 0  # frames whose maps were computed
 
     def __post_init__(self) -> None:
         future = 0 if self.model.causal else self.model.reach
@@ -187,16 +224,33 @@ class FGFAClip:
 
     def add(self, frame: Frame) -> list[RawDetections]:
         self.waiting.append(frame)
-        return self._batch() if len(self.waiting) == self.batch_images else []
+        return self._detect(self._ready()) if len(self.waiting) == self.batch_images else []
 
     def close(self) -> list[RawDetections]:
-        return self._batch() + [self.model.detect(rest, self.inside) for rest in self.window.close()]
+        return self._detect(self._ready() + self.window.close())
 
-    def _batch(self) -> list[RawDetections]:
-        """Compute the features of the waiting frames; answer those whose window is full."""
+    def _ready(self) -> list[Neighbourhood[CachedFrame]]:
+        """Compute the maps of the waiting frames; what the frames whose window is then full need."""
         frames, self.waiting = self.waiting, []
-        ready = [self.window.add(cached) for cached in (self.model.cache(frames) if frames else [])]
-        return [self.model.detect(neighbourhood, self.inside) for neighbourhood in ready if neighbourhood is not None]
+        if not frames:
+            return []
+        maps, halves, im_info = self.model.compute_maps(frames)
+        if self.pool is None:
+            slots = self.window.past + 1 + self.window.future + self.batch_images
+            self.pool = maps.new_empty(slots, *maps.shape[1:]).contiguous(memory_format=torch.channels_last)
+        flow_parts = self.model.flow_net.other_part(halves)
+        ready = []
+        for n, frame in enumerate(frames):
+            slot = self.count % len(self.pool)
+            self.pool[slot] = maps[n]
+            self.count += 1
+            cached = CachedFrame(frame.without_image(), halves[n : n + 1], flow_parts[n : n + 1], slot, im_info[n])
+            ready.append(self.window.add(cached))
+        return [neighbourhood for neighbourhood in ready if neighbourhood is not None]
+
+    def _detect(self, ready: list[Neighbourhood[CachedFrame]]) -> list[RawDetections]:
+        batches = (ready[i : i + self.batch_images] for i in range(0, len(ready), self.batch_images))
+        return [self.model.detect(batch, self.pool, self.inside) for batch in batches]
 
 
 def reach(cfg: Config) -> int:

@@ -28,10 +28,10 @@ from lib.config import Config, load_config
 from lib.data.transforms import Preprocessing
 from lib.engine.benchmarking import Contender, MatmulPeak, host_mb, random_frames, run_rounds
 from lib.engine.device import default_device, device_of
-from lib.engine.flops import count_parts
 from lib.engine.seeding import seed_everything
 from lib.files import check_output, write_json
 from lib.models.build import build_postprocess
+from lib.models.flops import count_parts
 from lib.models.inference_form import prepare_for_inference
 from lib.models.precision import set_precision
 from lib.models.video_model import parts_of

@@ -15,8 +15,8 @@ from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.command_line import run_script
 from lib.config import Config, load_config
-from lib.engine.flops import PartFlops, count_parts
 from lib.files import write_json
+from lib.models.flops import PartFlops, count_parts
 from lib.models.video_model import VideoModel, parts_of
 from rfcn.model import build_rfcn
 

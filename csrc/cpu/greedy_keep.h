@@ -1,10 +1,13 @@
-// The greedy walk of non-maximum suppression on the CPU, shared by nms and proposals.
+// The greedy walk of non-maximum suppression on the CPU, shared by nms, nms_padded and proposals.
 #pragma once
 
 #include "../nms.h"
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
+
+#include "grain.h"
 
 namespace vod {
 
@@ -40,6 +43,57 @@ std::vector<int64_t> greedy_keep(
       x2.push_back(box.x2);
       y2.push_back(box.y2);
       areas.push_back(box_area);
+    }
+  }
+  return kept;
+}
+
+// Positions into an order of boxes, group after group, each group in that order; and where each group starts, with the
+// end. groups: of the boxes, or null for one group.
+struct Segments {
+  std::vector<int64_t> positions, starts;
+};
+
+inline Segments split_by_group(const int64_t* groups, const std::vector<int64_t>& order) {
+  Segments segments;
+  auto& p = segments.positions;
+  p.resize(order.size());
+  std::iota(p.begin(), p.end(), 0);
+  segments.starts.push_back(0);
+  if (groups) {
+    std::stable_sort(p.begin(), p.end(), [&](int64_t a, int64_t b) { return groups[order[a]] < groups[order[b]]; });
+    for (size_t i = 1; i < p.size(); ++i) {
+      if (groups[order[p[i]]] != groups[order[p[i - 1]]]) {
+        segments.starts.push_back(i);
+      }
+    }
+  }
+  segments.starts.push_back(order.size());
+  return segments;
+}
+
+// The members of `order` (indices into `boxes`, best first) that no kept one of the same group overlaps too much, in the
+// same order.
+template <typename T>
+std::vector<int64_t> grouped_keep(
+    const Box<T>* boxes, const int64_t* groups, const std::vector<int64_t>& order, T threshold, bool suppress_equal) {
+  const Segments segments = split_by_group(groups, order);
+  std::vector<int64_t> rows(order.size());  // the box of each position, in segment order
+  std::transform(segments.positions.begin(), segments.positions.end(), rows.begin(), [&](int64_t p) { return order[p]; });
+  std::vector<char> flags(order.size(), 0);
+  const int64_t count = segments.starts.size() - 1, mean = order.size() / count;
+  at::parallel_for(0, count, grain(mean * mean), [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s) {
+      const int64_t start = segments.starts[s], size = segments.starts[s + 1] - start;
+      for (int64_t i : greedy_keep<T>(boxes, rows.data() + start, size, threshold, suppress_equal, size)) {
+        flags[segments.positions[start + i]] = 1;
+      }
+    }
+  });
+  std::vector<int64_t> kept;
+  for (size_t position = 0; position < order.size(); ++position) {
+    if (flags[position]) {
+      kept.push_back(order[position]);
     }
   }
   return kept;

@@ -4,6 +4,8 @@
 #include <ATen/ops/zeros_like.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <limits>
 #include <tuple>
 
 #include "../flow_warp.h"
@@ -26,23 +28,31 @@ struct Item {
   int64_t image, cell, first_channel, last_channel, map;
 };
 
-__device__ inline Item item_of(int64_t index, int64_t block, const Shape& s) {
-  const int64_t blocks = (s.channels + block - 1) / block;
-  const int64_t image = index / (blocks * s.cells()), first = index / s.cells() % blocks * block;
-  const int64_t last = first + block < s.channels ? first + block : s.channels;
-  return {image, index % s.cells(), first, last, s.maps == 1 ? 0 : image};
+// Gives `work` the items of this thread. The grid has positions along x, blocks of channels along y and images along z,
+// so that no item has to be divided into these.
+template <int64_t kBlock, typename Work>
+__device__ inline void for_each_item(const Shape& s, Work work) {
+  for (int64_t image = blockIdx.z; image < s.images; image += gridDim.z) {
+    for (int64_t first = blockIdx.y * kBlock; first < s.channels; first += gridDim.y * kBlock) {
+      const int64_t last = first + kBlock < s.channels ? first + kBlock : s.channels;
+      const int64_t cell = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+      if (cell < s.cells()) {
+        work(Item{image, cell, first, last, s.maps == 1 ? 0 : image});
+      }
+    }
+  }
 }
 
 template <typename T>
 __device__ inline Taps<T> taps_of(const T* flow, const Item& item, const Shape& s) {
   const T* xy = flow + item.image * 2 * s.cells() + item.cell;
-  return make_taps(item.cell / s.width, item.cell % s.width, xy[0], xy[s.cells()], s.height, s.width);
+  const unsigned int cell = item.cell, width = s.width;  // 32 bits, which divide faster; see `grid_of`
+  return make_taps(cell / width, cell % width, xy[0], xy[s.cells()], s.height, s.width);
 }
 
 template <typename T>
-__global__ void forward_kernel(const T* feature, const T* flow, const T* scale, T* out, int64_t work, Shape s) {
-  VOD_EACH(index, work) {
-    const Item item = item_of(index, kForwardBlock, s);
+__global__ void forward_kernel(const T* feature, const T* flow, const T* scale, T* out, Shape s) {
+  for_each_item<kForwardBlock>(s, [&](const Item& item) {
     const Taps<T> taps = taps_of(flow, item, s);
     for (int64_t channel = item.first_channel; channel < item.last_channel; ++channel) {
       const T* plane = feature + (item.map * s.channels + channel) * s.cells();
@@ -53,15 +63,14 @@ __global__ void forward_kernel(const T* feature, const T* flow, const T* scale, 
       }
       out[target] = scale ? value * scale[target] : value;
     }
-  }
+  });
 }
 
 template <typename T>
 __global__ void backward_kernel(
     const T* grad, const T* feature, const T* flow, const T* scale, T* grad_feature, T* grad_flow, T* grad_scale,
-    int64_t work, Shape s) {
-  VOD_EACH(index, work) {
-    const Item item = item_of(index, kBackwardBlock, s);
+    Shape s) {
+  for_each_item<kBackwardBlock>(s, [&](const Item& item) {
     const Taps<T> taps = taps_of(flow, item, s);
     T sum_x = 0, sum_y = 0;
     for (int64_t channel = item.first_channel; channel < item.last_channel; ++channel) {
@@ -90,15 +99,22 @@ __global__ void backward_kernel(
     T* xy = grad_flow + item.image * 2 * s.cells() + item.cell;
     atomicAdd(xy, sum_x);
     atomicAdd(xy + s.cells(), sum_y);
-  }
+  });
 }
 
 Shape shape_of(const at::Tensor& feature, const at::Tensor& flow) {
   return {flow.size(0), feature.size(0), feature.size(1), feature.size(2), feature.size(3)};
 }
 
-int64_t work_of(const Shape& s, int64_t block) {
-  return s.images * ((s.channels + block - 1) / block) * s.cells();
+// For `for_each_item`, which goes on where the grid ends.
+dim3 grid_of(const Shape& s, int64_t block) {
+  constexpr int64_t kMost = 65535;
+  TORCH_CHECK(
+      s.cells() <= std::numeric_limits<int>::max(), "flow_warp: at most 2147483647 cells in a map on the GPU, not ",
+      s.cells());
+  return dim3(
+      (s.cells() + kThreads - 1) / kThreads, std::min<int64_t>((s.channels + block - 1) / block, kMost),
+      std::min<int64_t>(s.images, kMost));
 }
 
 at::Tensor flow_warp(const at::Tensor& feature, const at::Tensor& flow, const std::optional<at::Tensor>& scale) {
@@ -111,11 +127,10 @@ at::Tensor flow_warp(const at::Tensor& feature, const at::Tensor& flow, const st
   if (out.numel() == 0) {
     return out;
   }
-  const int64_t work = work_of(s, kForwardBlock);
   AT_DISPATCH_FLOATING_TYPES(feature.scalar_type(), "flow_warp", [&] {
-    forward_kernel<scalar_t><<<blocks_for(work), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+    forward_kernel<scalar_t><<<grid_of(s, kForwardBlock), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
         feature_.const_data_ptr<scalar_t>(), flow_.const_data_ptr<scalar_t>(),
-        scale ? scale_.const_data_ptr<scalar_t>() : nullptr, out.mutable_data_ptr<scalar_t>(), work, s);
+        scale ? scale_.const_data_ptr<scalar_t>() : nullptr, out.mutable_data_ptr<scalar_t>(), s);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return out;
@@ -135,12 +150,11 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> flow_warp_backward(
     return {grad_feature, grad_flow, grad_scale};
   }
   at::globalContext().alertNotDeterministic("flow_warp_backward_cuda");
-  const int64_t work = work_of(s, kBackwardBlock);
   AT_DISPATCH_FLOATING_TYPES(feature.scalar_type(), "flow_warp_backward", [&] {
-    backward_kernel<scalar_t><<<blocks_for(work), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+    backward_kernel<scalar_t><<<grid_of(s, kBackwardBlock), kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
         grad_.const_data_ptr<scalar_t>(), feature_.const_data_ptr<scalar_t>(), flow_.const_data_ptr<scalar_t>(),
         scale ? scale_.const_data_ptr<scalar_t>() : nullptr, grad_feature.mutable_data_ptr<scalar_t>(),
-        grad_flow.mutable_data_ptr<scalar_t>(), grad_scale.mutable_data_ptr<scalar_t>(), work, s);
+        grad_flow.mutable_data_ptr<scalar_t>(), grad_scale.mutable_data_ptr<scalar_t>(), s);
     C10_CUDA_KERNEL_LAUNCH_CHECK();
   });
   return {grad_feature, grad_flow, grad_scale};

@@ -74,8 +74,9 @@ std::tuple<at::Tensor, at::Tensor> proposals(
     const auto rows = order.narrow(1, 0, top).unsqueeze(2).expand({s.images, top, 4});
     const auto best = at::gather(boxes, 1, rows).contiguous();  // (B, top, 4)
     const auto ranked_ = ranked.contiguous();
-    const auto [kept, counts] =
-        greedy_keep(best, std::nullopt, nms_threshold, /*suppress_equal=*/false, post_nms_top_n);
+    const auto [kept, counts] = greedy_keep(
+        best, /*groups=*/std::nullopt, /*sizes=*/std::nullopt, nms_threshold, /*suppress_equal=*/false,
+        post_nms_top_n);
     fill_kernel<scalar_t><<<blocks_for(roi_scores.numel()), kThreads, 0, stream>>>(
         reinterpret_cast<const Box<scalar_t>*>(best.const_data_ptr<scalar_t>()), ranked_.const_data_ptr<scalar_t>(),
         kept.const_data_ptr<int64_t>(), counts.const_data_ptr<int64_t>(), rois.mutable_data_ptr<scalar_t>(),

@@ -4,45 +4,31 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
-#include "../psroi_pool.h"
 #include "launch.h"
+#include "psroi_window.h"
 
 namespace vod {
 namespace {
 
-struct Shape {
-  int64_t images, channels, height, width, bins;
-  float spatial_scale;
-};
-
-// What one output value reads: a rectangle of one channel plane. `area` is 0 if it reads nothing.
-struct Window {
-  CellRange rows, columns;
-  int64_t plane, area;
-};
-
 // `item` counts (roi, channel): an output (roi, d, i, j) and the channel that it reads have the same number.
-__device__ inline Window window_of(const float* rois, int64_t item, const Shape& s) {
-  const int64_t channel = item % s.channels;
-  const float* roi = rois + item / s.channels * 5;
-  Window window;
-  window.rows = bin_cells(roi[2], roi[4], s.spatial_scale, channel / s.bins % s.bins, s.bins, s.height);
-  window.columns = bin_cells(roi[1], roi[3], s.spatial_scale, channel % s.bins, s.bins, s.width);
-  const bool known = roi[0] > -1 && roi[0] < s.images;  // a check on the host would wait for the GPU
-  window.plane = known ? (static_cast<int64_t>(roi[0]) * s.channels + channel) * s.height * s.width : 0;
-  window.area = known ? window.rows.size() * window.columns.size() : 0;
-  return window;
+__device__ inline Window window_of_item(const float* rois, int64_t item, const PoolShape& s) {
+  return window_of(rois + item / s.channels * 5, item % s.channels, s);
+}
+
+__device__ inline int64_t plane_of(const Window& window, int64_t item, const PoolShape& s) {
+  return (window.image * s.channels + item % s.channels) * s.height * s.width;
 }
 
 template <typename T>
-__global__ void forward_kernel(const T* feature, const float* rois, T* out, int64_t work, Shape s) {
+__global__ void forward_kernel(const T* feature, const float* rois, T* out, int64_t work, PoolShape s) {
   VOD_EACH(item, work) {
-    const Window window = window_of(rois, item, s);
+    const Window window = window_of_item(rois, item, s);
     T sum = 0;
     if (window.area > 0) {
+      const T* plane = feature + plane_of(window, item, s);
       for (int64_t row = window.rows.begin; row < window.rows.end; ++row) {
         for (int64_t column = window.columns.begin; column < window.columns.end; ++column) {
-          sum += feature[window.plane + row * s.width + column];
+          sum += plane[row * s.width + column];
         }
       }
       sum /= static_cast<T>(window.area);
@@ -52,14 +38,15 @@ __global__ void forward_kernel(const T* feature, const float* rois, T* out, int6
 }
 
 template <typename T>
-__global__ void backward_kernel(const T* grad, const float* rois, T* grad_feature, int64_t work, Shape s) {
+__global__ void backward_kernel(const T* grad, const float* rois, T* grad_feature, int64_t work, PoolShape s) {
   VOD_EACH(item, work) {
-    const Window window = window_of(rois, item, s);
+    const Window window = window_of_item(rois, item, s);
     if (window.area > 0) {
       const T share = grad[item] / static_cast<T>(window.area);
+      T* plane = grad_feature + plane_of(window, item, s);
       for (int64_t row = window.rows.begin; row < window.rows.end; ++row) {
         for (int64_t column = window.columns.begin; column < window.columns.end; ++column) {
-          atomicAdd(grad_feature + window.plane + row * s.width + column, share);
+          atomicAdd(plane + row * s.width + column, share);
         }
       }
     }
@@ -74,7 +61,7 @@ at::Tensor psroi_pool(
   if (out.numel() == 0) {
     return out;
   }
-  const Shape s{
+  const PoolShape s{
       feature.size(0), feature.size(1), feature.size(2), feature.size(3), pooled_size,
       static_cast<float>(spatial_scale)};
   const auto feature_ = feature.contiguous(), rois_ = rois.to(at::kFloat).contiguous();
@@ -96,7 +83,7 @@ at::Tensor psroi_pool_backward(
     return grad_feature;
   }
   at::globalContext().alertNotDeterministic("psroi_pool_backward_cuda");
-  const Shape s{
+  const PoolShape s{
       feature_shape[0], feature_shape[1], feature_shape[2], feature_shape[3], grad.size(2),
       static_cast<float>(spatial_scale)};
   const auto grad_ = grad.contiguous(), rois_ = rois.to(at::kFloat).contiguous();

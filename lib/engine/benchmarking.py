@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from lib.data.transforms import Preprocessing
-from lib.engine.flops import PartFlops
 from lib.engine.inference import LiveDetection
 from lib.engine.memory import peak_device_gib, peak_host_gib, reset_peak
+from lib.models.flops import PartFlops
 from lib.models.postprocess import PostProcess
 from lib.models.video_model import VideoModel
 from lib.structures import Frame

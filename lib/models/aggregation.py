@@ -44,8 +44,8 @@ def cosine_similarity(embeddings: Tensor, reference: Tensor) -> Tensor:
 def aggregation_weights(similarities: Tensor, counts: Tensor | None = None) -> Tensor:
     """Softmax over the frames: similarities (B, N, 1, h, w) -> weights of the same shape that sum to 1 over N.
 
-    counts: (N,) how many times each frame is there, None: once. A frame with count n weighs as n equal frames would.
+    counts: (B, N) how many times each frame is there, None: once. A frame with count n weighs as n equal frames would.
     """
     if counts is not None:
-        similarities = similarities + counts.to(similarities).log()[:, None, None, None]
+        similarities = similarities + counts.to(similarities).log()[:, :, None, None, None]
     return similarities.softmax(dim=1)

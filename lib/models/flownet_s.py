@@ -72,18 +72,28 @@ class FlowNetS(nn.Module):
 
     def forward(self, images: Tensor, others: Tensor) -> tuple[Tensor, Tensor | None]:
         """Flow from each of `images` to the one of `others` in the same place, and the scale map or None."""
-        return self.between_halves(self.halve(images), self.halve(others))
+        return self.between(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
 
-    def halve(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) as the network looks at them: (B, 3, ceil(H/2), ceil(W/2)), (colour - mean) / 255.
+    @staticmethod
+    def halve(images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the network reads them: (B, 3, ceil(H/2), ceil(W/2)), divided by 255."""
+        return mean_of_blocks(images / _STRONGEST_MEAN)
 
-        It is a map per image, so what is compared with several others is halved once.
+    def current_part(self, halves: Tensor) -> Tensor:
+        """What can be computed of an image alone, as the one that the flow begins in; for `between`.
+
+        halves: (B, 3, H/2, W/2). After `split_first_layer` it is the image's half of the first convolution, (B, 64,
+        H/4, W/4), so that an image that is compared with several others goes through it once; before, the halves.
         """
-        return mean_of_blocks(images / _STRONGEST_MEAN) * self.pixel_stds
+        return halves if self.flow_conv1 is not None else self.first_of_current(self._ordered(halves))
 
-    def between_halves(self, halves: Tensor, other_halves: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`forward` for images that went through `halve`."""
-        joined, _ = self._decode(halves, other_halves)
+    def other_part(self, halves: Tensor) -> Tensor:
+        """`current_part` of an image as the one that the flow points into."""
+        return halves if self.flow_conv1 is not None else self.first_of_other(self._ordered(halves))
+
+    def between(self, currents: Tensor, others: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`forward` for what `current_part` and `other_part` gave; one of the two may be of one image for all."""
+        joined, _ = self._decode(self._first_layer(currents, others))
         with torch.autocast(joined.device.type, enabled=False):
             joined = joined.to(self.Convolution5.weight.dtype)
             scale = None if self.Convolution5_scale is None else self.Convolution5_scale(joined.contiguous())
@@ -94,14 +104,41 @@ class FlowNetS(nn.Module):
 
         For training the flow itself, with a loss on each. The last one is that of `forward`.
         """
-        joined, flows = self._decode(self.halve(images), self.halve(others))
+        first = self._first_layer(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
+        joined, flows = self._decode(first)
         return [flow * FLOW_GAIN for flow in (*flows, self.Convolution5(joined))]
 
-    def _decode(self, halves: Tensor, other_halves: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The map from which the outputs are read, (B, C, H/16, W/16), and the four coarser flows without the gain."""
-        x = torch.cat((halves, other_halves), dim=1).contiguous(memory_format=self._memory_format)  # (B, 6, H/2, W/2)
-        x = _leaky(self.flow_conv1(x))  # (B, 64, H/4, W/4)
-        skip2 = _leaky(self.conv2(x))  # (B, 128, H/8, W/8)
+    def split_first_layer(self) -> None:
+        """Split the first convolution, over two images, into one for each; for inference, in place."""
+        conv = self.flow_conv1
+        weight_of_current, weight_of_other = conv.weight.detach().chunk(2, dim=1)  # (64, 3, 7, 7) each
+        for name, weight, bias in (
+            ("first_of_current", weight_of_current, None),
+            ("first_of_other", weight_of_other, conv.bias),
+        ):
+            half = nn.Conv2d(3, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=bias is not None)
+            half.weight = nn.Parameter(weight.contiguous(memory_format=self._memory_format))
+            if bias is not None:
+                half.bias = nn.Parameter(bias.detach())
+            self.add_module(name, half)
+        self.flow_conv1 = None
+
+    def _first_layer(self, currents: Tensor, others: Tensor) -> Tensor:
+        """The first convolution of pairs of images, before its activation: (B, 64, H/4, W/4)."""
+        if self.flow_conv1 is None:
+            return currents + others
+        size = torch.broadcast_shapes(currents.shape, others.shape)
+        return self.flow_conv1(self._ordered(torch.cat((currents.expand(size), others.expand(size)), dim=1)))
+
+    def _ordered(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=self._memory_format)
+
+    def _decode(self, first: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The map from which the outputs are read, (B, C, H/16, W/16), and the four coarser flows without the gain.
+
+        first: of the first layer, before its activation.
+        """
+        skip2 = _leaky(self.conv2(_leaky(first)))  # (B, 128, H/8, W/8)
         skip3 = _leaky(self.conv3_1(_leaky(self.conv3(skip2))))  # (B, 256, H/16, W/16)
         skip4 = _leaky(self.conv4_1(_leaky(self.conv4(skip3))))  # (B, 512, H/32, W/32)
         skip5 = _leaky(self.conv5_1(_leaky(self.conv5(skip4))))  # (B, 512, H/64, W/64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.ops import nms
+from lib.ops import nms, nms_padded
 from lib.structures import Detections, Frame
 
 
@@ -40,7 +40,11 @@ class PostProcess:
     max_per_image: int | None
 
     def __call__(self, raw: RawDetections) -> list[Detections]:
-        by_class = raw.probabilities[:, :, 1:].transpose(1, 2)  # (B, K - 1, R)
+        return self.with_fixed_shapes(raw) if raw.boxes.is_cuda else self.with_found_only(raw)
+
+    def with_found_only(self, raw: RawDetections) -> list[Detections]:
+        """What scores too little is dropped first: the fastest way on the CPU; a GPU has to be waited for each time."""
+        by_class = _by_class(raw)
         # Frame by frame, and class by class in each
         images, labels, rows = torch.nonzero(by_class > self.score_threshold, as_tuple=True)  # (n,) each
         scores, boxes = by_class[images, labels, rows], raw.boxes[images, rows]  # (n,), (n, 4)
@@ -53,11 +57,45 @@ class PostProcess:
         counts = torch.bincount(images, minlength=len(raw.frames)).tolist()
         return [self._capped(found[end - count : end]) for end, count in _ends(counts)]
 
+    def with_fixed_shapes(self, raw: RawDetections) -> list[Detections]:
+        """All on the device of `raw`, in shapes that no value changes; one copy brings the batch to the CPU."""
+        rows = self._rows(raw).cpu()
+        found = [frame[frame[:, 5] > 0] for frame in rows]
+        return [Detections(f[:, :4].contiguous(), f[:, 4].contiguous(), f[:, 5].long()) for f in found]
+
+    def _rows(self, raw: RawDetections) -> Tensor:
+        """(B, (K - 1) * R, 6): x1, y1, x2, y2, score, label of all detections in order, among rows of label 0."""
+        by_class = _by_class(raw)
+        order, found = self._kept(raw.boxes, by_class)
+        scores = torch.where(found, by_class.gather(2, order), -torch.inf).flatten(1)  # (B, (K - 1) * R)
+        labels = torch.arange(1, by_class.shape[1] + 1, device=scores.device)[None, :, None]
+        labels = torch.where(found, labels, 0).flatten(1)
+        if self.max_per_image is not None and self.max_per_image < scores.shape[1]:
+            least = scores.topk(self.max_per_image).values[:, -1:]  # -inf where fewer are found
+            labels = torch.where(scores >= least, labels, 0)
+        boxes = raw.boxes.gather(1, order.flatten(1)[:, :, None].expand(-1, -1, 4))
+        return torch.cat((boxes, scores[:, :, None], labels[:, :, None].to(boxes)), dim=2)
+
+    def _kept(self, boxes: Tensor, by_class: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K - 1, R): the boxes of each frame and class in the order of detections, and which of them are found."""
+        if self.nms_threshold is None:
+            order = torch.arange(by_class.shape[2], device=boxes.device).expand(by_class.shape)
+            return order, by_class > self.score_threshold
+        sets = boxes[:, None].expand(-1, by_class.shape[1], -1, -1).flatten(0, 1)  # (B * (K - 1), R, 4)
+        kept, _ = nms_padded(sets, by_class.flatten(0, 1), self.nms_threshold, least_score=self.score_threshold)
+        kept = kept.view(by_class.shape)
+        return kept.clamp(min=0), kept >= 0
+
     def _capped(self, detections: Detections) -> Detections:
         if self.max_per_image is None or len(detections) <= self.max_per_image:
             return detections
         least = detections.scores.topk(self.max_per_image).values[-1]
         return detections[detections.scores >= least]
+
+
+def _by_class(raw: RawDetections) -> Tensor:
+    """Probabilities without the background's: (B, K - 1, R)."""
+    return raw.probabilities[:, :, 1:].transpose(1, 2)
 
 
 def _ends(counts: Sequence[int]) -> list[tuple[int, int]]:

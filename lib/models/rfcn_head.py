@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lib.ops import psroi_pool
+from lib.ops import psroi_vote
 
 
 class RFCNHead(nn.Module):
@@ -30,5 +30,4 @@ class RFCNHead(nn.Module):
         return self._vote(class_maps, rois, self.num_classes), self._vote(box_maps, rois, 8)
 
     def _vote(self, maps: Tensor, rois: Tensor, output_dim: int) -> Tensor:
-        pooled = psroi_pool(maps, rois, output_dim, self.pooled_size, 1.0 / self.stride)  # (R, D, 7, 7)
-        return pooled.mean(dim=(2, 3))  # (R, D)
+        return psroi_vote(maps, rois, output_dim, self.pooled_size, 1.0 / self.stride)  # (R, D)

@@ -45,8 +45,8 @@ def proposals(
     return torch.ops.vod.proposals(
         cls_prob.detach(),
         deltas.detach(),
-        im_info.to(cls_prob),
-        anchors.to(cls_prob),
+        im_info.to(cls_prob, non_blocking=True),  # from the CPU to a GPU without waiting for the GPU
+        anchors.to(cls_prob, non_blocking=True),
         stride,
         pre_nms_top_n,
         post_nms_top_n,

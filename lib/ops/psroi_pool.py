@@ -23,7 +23,7 @@ def psroi_pool(feature: Tensor, rois: Tensor, output_dim: int, pooled_size: int,
     Raises ValueError for shapes that do not fit together, TypeError for other dtypes, RuntimeError for an image index
     outside N (on the CPU; a CUDA kernel gives 0 for such a RoI rather than wait for the GPU to check).
     """
-    _check(feature, rois, output_dim, pooled_size)
+    check_pooling("psroi_pool", feature, rois, output_dim, pooled_size)
     return torch.ops.vod.psroi_pool(feature, rois, output_dim, pooled_size, spatial_scale)
 
 
@@ -34,7 +34,7 @@ def psroi_pool_reference(
 
     Sums over rectangles come from a summed-area table in float64, so that they are as exact as direct ones.
     """
-    _check(feature, rois, output_dim, pooled_size)
+    check_pooling("psroi_pool", feature, rois, output_dim, pooled_size)
     n, channels, height, width = feature.shape
     image = rois[:, 0].long()
     if not rois.is_cuda and not bool(((image >= 0) & (image < n)).all()):
@@ -77,20 +77,21 @@ def _round_half_away(x: Tensor) -> Tensor:
     return whole + x.sign() * ((x - whole).abs() >= 0.5)
 
 
-def _check(feature: Tensor, rois: Tensor, output_dim: int, pooled_size: int) -> None:
-    check_floating("psroi_pool", feature=feature)
+def check_pooling(name: str, feature: Tensor, rois: Tensor, output_dim: int, pooled_size: int) -> None:
+    """ValueError or TypeError unless the arguments of operator `name`, psroi_pool or psroi_vote, go together."""
+    check_floating(name, feature=feature)
     if not rois.is_floating_point():
-        raise TypeError(f"psroi_pool wants floating rois, not {rois.dtype}")
+        raise TypeError(f"{name} wants floating rois, not {rois.dtype}")
     if output_dim < 1 or pooled_size < 1:
-        raise ValueError(f"psroi_pool wants output_dim and pooled_size from 1, not {output_dim} and {pooled_size}")
+        raise ValueError(f"{name} wants output_dim and pooled_size from 1, not {output_dim} and {pooled_size}")
     channels = output_dim * pooled_size * pooled_size
     if feature.dim() != 4 or feature.shape[1] != channels:
         raise ValueError(
-            f"psroi_pool wants feature (N, {channels}, H, W), {output_dim} outputs for each of {pooled_size} x "
+            f"{name} wants feature (N, {channels}, H, W), {output_dim} outputs for each of {pooled_size} x "
             f"{pooled_size} grid cells, not {tuple(feature.shape)}"
         )
     if rois.dim() != 2 or rois.shape[1] != 5:
-        raise ValueError(f"psroi_pool wants rois (R, 5) [image, x1, y1, x2, y2], not {tuple(rois.shape)}")
+        raise ValueError(f"{name} wants rois (R, 5) [image, x1, y1, x2, y2], not {tuple(rois.shape)}")
 
 
 @torch.library.register_fake("vod::psroi_pool")

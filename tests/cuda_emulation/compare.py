@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.cuda_emulation.build import ROOT
-from tests.cuda_emulation.cases import flow_warp, nms, proposals, psroi_pool
+from tests.cuda_emulation.cases import aggregate, flow_warp, nms, proposals, psroi_pool
 from tests.cuda_emulation.cases.draw import Operator
 from tests.cuda_emulation.emulator import EmulatedOperators
 
@@ -21,6 +21,7 @@ OPERATORS: dict[str, Operator] = {
     **psroi_pool.OPERATORS,
     **nms.OPERATORS,
     **proposals.OPERATORS,
+    **aggregate.OPERATORS,
 }
 DOUBLE = 1e-12  # the tolerance of float64, where float32 has one
 

@@ -113,24 +113,24 @@ def _same(batch, other):
 
 def test_worker_processes_and_global_seeds_change_nothing(toy):
     training_set = _training_set(toy, batch_images=2)
-    alone = list(training_loader(training_set, epoch=1))
+    alone = list(TrainingLoader(training_set, ReadingRule())(1))
     np.random.seed(99)
     torch.manual_seed(99)
     state = torch.get_rng_state()
     for workers in (1, 2):
-        batches = list(training_loader(training_set, epoch=1, workers=workers))
+        batches = list(TrainingLoader(training_set, ReadingRule(workers))(1))
         assert len(batches) == len(alone) == training_set.batches_per_epoch == 6
         assert all(_same(*pair) for pair in zip(batches, alone, strict=True))
     assert torch.equal(torch.get_rng_state(), state), "reading draws nothing from the global generator"
-    again = list(training_loader(_training_set(toy, batch_images=2), epoch=1))
+    again = list(TrainingLoader(_training_set(toy, batch_images=2), ReadingRule())(1))
     assert all(_same(*pair) for pair in zip(again, alone, strict=True))
 
 
 def test_an_epoch_goes_on_from_any_batch(toy):
     training_set = _training_set(toy, batch_images=2)
-    whole = list(training_loader(training_set, epoch=0))
+    whole = list(TrainingLoader(training_set, ReadingRule())(0))
     for start in (0, 1, 5, 6):
-        rest = list(training_loader(training_set, epoch=0, start_batch=start, workers=start % 2))
+        rest = list(TrainingLoader(training_set, ReadingRule(start % 2))(0, start))
         assert len(rest) == 6 - start
         assert all(_same(*pair) for pair in zip(rest, whole[start:], strict=True))
 
@@ -165,7 +165,7 @@ def test_unreadable_image_is_one_plain_error(toy, workers):
     training_set = _training_set(toy, no_references)
     (toy / "Data/DET/train/s/two.JPEG").write_bytes(b"rubbish")
     with pytest.raises(ImageError) as caught:
-        list(training_loader(training_set, epoch=0, workers=workers))
+        list(TrainingLoader(training_set, ReadingRule(workers))(0))
     assert str(caught.value) == f"{toy}/Data/DET/train/s/two.JPEG: not a readable image (7 bytes); replace the file"
 
 

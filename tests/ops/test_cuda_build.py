@@ -18,7 +18,8 @@ CHECK = """
 import torch
 torch.ops.load_library({library!r})
 assert torch.ops.vod.has_cuda_kernels()
-for name in ("flow_warp", "flow_warp_backward", "psroi_pool", "psroi_pool_backward", "nms", "proposals"):
+NAMES = "flow_warp flow_warp_backward psroi_pool psroi_pool_backward psroi_vote nms nms_padded proposals aggregate"
+for name in NAMES.split():
     for device in ("CPU", "CUDA"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key("vod::" + name, device), (name, device)
 assert torch.ops.vod.nms(torch.zeros(3, 4), torch.zeros(3), None, 0.5, False).tolist() == [0]

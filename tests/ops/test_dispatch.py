@@ -12,7 +12,18 @@ from torch.testing import assert_close
 from lib.ops import dispatch, flow_warp, psroi_pool
 
 ROOT = Path(__file__).resolve().parents[2]
-OPERATORS = ("flow_warp", "flow_warp_backward", "psroi_pool", "psroi_pool_backward", "nms", "proposals")
+OPERATORS = (
+    "aggregate",
+    "aggregate_backward",
+    "flow_warp",
+    "flow_warp_backward",
+    "nms",
+    "nms_padded",
+    "proposals",
+    "psroi_pool",
+    "psroi_pool_backward",
+    "psroi_vote",
+)
 
 
 def test_missing_extension_names_its_cure():

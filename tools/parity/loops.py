@@ -180,8 +180,11 @@ class _NoFlow(nn.Module):
     def halve(self, images: Tensor) -> Tensor:
         return images
 
-    def between_halves(self, halves: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.zeros_like(halves[:, :2]), torch.ones_like(halves)
+    current_part = other_part = halve
+
+    def between(self, currents: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        pairs = max(len(currents), len(others))
+        return torch.zeros(pairs, 2, *currents.shape[2:]), torch.ones(pairs, *currents.shape[1:])
 
 
 class _Reader(nn.Module):
@@ -231,10 +234,11 @@ def dff_trace(lengths: list[int], interval: int) -> np.ndarray:
 class _TracedFGFA(FGFA):
     """Notes which frames are averaged for each answer."""
 
-    def aggregate(self, maps, other_maps, flow, rule, counts=None) -> tuple[Tensor, Tensor]:
-        numbers = other_maps[0, :, 0, 0, 0].int().repeat_interleave(counts)
-        self.trace.append(sorted(numbers.tolist()))
-        return super().aggregate(maps, other_maps, flow, rule, counts)
+    def _average_pool(self, pool, neighbourhoods, slots, flow, counts) -> tuple[Tensor, Tensor]:
+        for one, times in zip(slots, counts.int(), strict=True):
+            numbers = pool[one, 0, 0, 0].int().repeat_interleave(times)
+            self.trace.append(sorted(numbers.tolist()))
+        return pool[[one.centre.slot for one in neighbourhoods]], counts
 
 
 def fgfa_trace(lengths: list[int], reach: int) -> np.ndarray:

@@ -103,7 +103,7 @@ def _compare_dff(recording: Recording, network: GoldenNetwork, images: Tensor) -
     step = int(recording["feat_step"][0])
     halves = model.flow_net.halve(images)  # (n, 3, H/2, W/2)
     frames = _frames(recording, images)
-    key = KeyFrame(frames[0], 0, halves[:1], model.features(images[:1]))
+    key = KeyFrame(frames[0], 0, model.flow_net.other_part(halves[:1]), model.features(images[:1]))
     compare_every(recording, "key_conv_feat", key.features, step)
     flow, scale = _compare_flow_net(recording, model.flow_net, images[-1:], images[:1])
     recording.compare("cur_flow", flow, FEATURES)
@@ -163,7 +163,7 @@ def _compare_fgfa(recording: Recording, network: GoldenNetwork, images: Tensor) 
     compare_every(recording, "conv_embed_frame0", maps[:1], 4)
     compare_every(recording, "conv_embed_all", maps, 48)
 
-    flow, _ = model.flow_net.between_halves(halves[reach : reach + 1].expand_as(halves), halves)
+    flow, _ = model.flow_net.between(halves[reach : reach + 1], halves)
     recording.compare("flow", flow, FEATURES)
     warped = flow_warp(maps, flow)
     compare_every(recording, "warped", warped, 96)
@@ -173,7 +173,7 @@ def _compare_fgfa(recording: Recording, network: GoldenNetwork, images: Tensor) 
     # The model wants the current frame first
     order = [reach, *(i for i in range(len(images)) if i != reach)]
     centre = maps[reach : reach + 1]
-    aggregated, _ = model.aggregate(centre, maps[order][None], flow[order][None], model.test_rule)
+    aggregated, _ = model.average(centre, maps[order][None], flow[order][None], model.test_rule)
     compare_every(recording, "aggregated_feat", aggregated, int(recording["feat_step"][0]))
 
     found = _detections(model, _frames(recording, images), batch_images=len(images))[reach : reach + 1]

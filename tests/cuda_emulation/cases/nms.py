@@ -1,4 +1,4 @@
-"""Cases of nms."""
+"""Cases of nms and nms_padded."""
 
 from __future__ import annotations
 
@@ -59,4 +59,35 @@ def _drawn(draw: Draw) -> Arguments:
     return draw.layout(boxes), draw.layout(scores), groups, threshold, draw.chance(2)
 
 
-OPERATORS = {"nms": Operator(_edges, _drawn)}
+def _padded(cases: Iterator[Arguments], least: float = -math.inf) -> Iterator[Arguments]:
+    """The same boxes as one set, and a second set of them in reverse."""
+    for boxes, scores, groups, threshold, equal in cases:
+        both = [x if x is None else torch.stack((x, x.flip(0))) for x in (boxes, scores, groups)]
+        yield *both, threshold, equal, least
+
+
+def _padded_edges() -> Iterator[Arguments]:
+    """boxes, scores, groups, threshold, suppress_equal, least_score"""
+    yield from _padded(_edges())
+    draw = Draw(2)
+    for count in COUNTS:  # of each set another part is above the least score
+        boxes = torch.stack([random_boxes(draw, count, 100) for _ in range(4)])
+        scores = _tied(draw.uniform(4, count)) * torch.tensor([0.4, 0.6, 1.0, 2.0])[:, None]
+        yield boxes, scores, draw.integers(0, 1, 4, count), 0.4, False, 0.5
+    yield torch.zeros(0, 7, 4), torch.zeros(0, 7), None, 0.4, False, 0.5
+    yield random_boxes(draw, 70, 50)[None], torch.full((1, 70), -math.inf), None, 0.4, False, -math.inf
+
+
+def _padded_drawn(draw: Draw) -> Arguments:
+    sets, count, dtype = draw.number(1, 5), draw.choice((*COUNTS, 300)), draw.dtype()
+    boxes = random_boxes(draw, sets * count, draw.choice((30, 120, 600)), dtype).view(sets, count, 4)
+    scores = draw.uniform(sets, count, dtype=dtype)
+    if draw.chance(2):
+        scores = _tied(scores)
+    groups = draw.integers(-2, 4, sets, count) * 10**10 if draw.chance(2) else None
+    groups = groups if groups is None else draw.layout(groups)
+    least = draw.choice((-math.inf, 0.0, 0.5, 0.9, 2.0))
+    return draw.layout(boxes), draw.layout(scores), groups, draw.choice((0.0, 0.3, 0.7)), draw.chance(2), least
+
+
+OPERATORS = {"nms": Operator(_edges, _drawn), "nms_padded": Operator(_padded_edges, _padded_drawn)}

@@ -1,4 +1,4 @@
-"""Cases of psroi_pool and its backward pass."""
+"""Cases of psroi_pool, its backward pass, and psroi_vote."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def _backward(draw: Draw, arguments: Arguments) -> Arguments:
 
 OPERATORS = {
     "psroi_pool": Operator(_edges, _drawn),
+    "psroi_vote": Operator(_edges, _drawn),
     "psroi_pool_backward": Operator(
         lambda: (_backward(Draw(2), arguments) for arguments in _edges()),
         lambda draw: _backward(draw, _drawn(draw)),

@@ -64,7 +64,7 @@ def count_parts(
         return PartFlops(
             features=_counted(lambda: features(image)),
             heads=_counted(heads),
-            flow=0 if flow_net is None else _counted(lambda: flow_net.between_halves(halves, halves)),
+            flow=0 if flow_net is None else _counted(lambda: flow_net.between(halves, halves)),
             embedding=0 if embed_net is None else _counted(lambda: embed_net(maps)),
         )
 
