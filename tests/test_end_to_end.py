@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lib.engine.known_flow import KnownFlowError
 
 from experiments.rfcn.rfcn_end2end_train_test import main as train_and_test
+from lib import load_detector
 from lib.config import load_config
 from rfcn.demo import main as demo
 from rfcn.demo_batch import main as demo_batch
@@ -37,7 +37,6 @@ def overrides(dataset, out, seed=0):
         f"output_path={out}",
         "SCALES=[[128, 160]]",
         "TRAIN.end_epoch=1",
-        "TEST.test_epoch=1",
         "TRAIN.BATCH_IMAGES=4",
         "TRAIN.WORKERS=0",
         f"TRAIN.SEED={seed}",
@@ -83,15 +82,19 @@ def test_video_methods_train_test_and_show(method, dataset, tmp_path):
     importlib.import_module(f"{method}.test").main([*common, "--flow", "true"])
     assert json.loads((run / "VID_val_videos_true_flow" / "evaluation.json").read_text())["frames"] == 2 * 6
     clip = dataset / "Data/VID/val/syn_val_00000000"
+    weights = next((run / load_config(cfg).dataset.image_set).glob("*-0001.pth"))
     found = []
     for name in ("demo", "demo_batch"):
         out = tmp_path / name
         script = importlib.import_module(f"{method}.{name}")
-        script.main([*common, "--source", str(clip), "--out", str(out), "--min-score", "0"])
+        # The checkpoint says what it is: no --cfg
+        script.main(["--weights", str(weights), "--source", str(clip), "--out", str(out), "--min-score", "0"])
         found.append(json.loads((out / "detections.json").read_text())["frames"])
     for one, other in zip(*found, strict=True):
         assert one["labels"] == other["labels"]
         assert torch.allclose(torch.tensor(one["boxes"]), torch.tensor(other["boxes"]), atol=0.02)
+    answers = load_detector(weights, device="cpu", score_threshold=0)(clip)
+    assert [(f.index, d.labels.tolist()) for f, d in answers] == [(f["index"], f["labels"]) for f in found[0]]
 
 
 def files_of(out):
@@ -142,14 +145,14 @@ def test_an_interrupted_test_goes_on_where_it_was(dataset, trained, tmp_path, mo
     arguments = ["--cfg", CFG, *overrides(dataset, tmp_path), "--weights", str(checkpoint)]
     tested = []
 
-    def detect(self, frames, *rest):
+    def begin_clip(self, *arguments):
         tested.append(1)
         if len(tested) == 2:
             raise KeyboardInterrupt
-        return whole_detect(self, frames, *rest)
+        return whole_begin_clip(self, *arguments)
 
-    whole_detect = RFCN.detect
-    monkeypatch.setattr(RFCN, "detect", detect)
+    whole_begin_clip = RFCN.begin_clip
+    monkeypatch.setattr(RFCN, "begin_clip", begin_clip)
     with pytest.raises(KeyboardInterrupt):
         run_test_script(arguments)
     run_test_script(arguments)
@@ -166,9 +169,11 @@ def test_a_try_on_a_few_videos_leaves_the_results_of_all(dataset, trained):
     assert json.loads((folder / evaluation.name).read_text())["frames"] == 6
 
 
-def test_a_flow_that_cannot_be_is_said_before_the_training(dataset, tmp_path):
-    with pytest.raises(KnownFlowError, match="no flow"):
+def test_a_flow_that_cannot_be_is_said_before_the_training(dataset, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
         train_and_test(["--cfg", CFG, *overrides(dataset, tmp_path), "--flow", "zero"])
+    assert stop.value.code == 2
+    assert "--flow zero" in capsys.readouterr().err
     assert not files_of(tmp_path)[0].exists()
 
 

@@ -24,6 +24,7 @@ from lib.engine.checkpoint import CheckpointError
 from lib.engine.device import DeviceError
 from lib.engine.inference import Timing, detect_frames, with_seq_nms
 from lib.models.build import build_postprocess
+from lib.models.inference_form import prepare_for_inference
 from lib.models.mxnet_names import mxnet_names
 from lib.models.postprocess import PostProcess
 from tests.models.small import assert_same_detections
@@ -64,9 +65,14 @@ def expected(detectors):
         cfg = small_method_config(method, *overrides)
         sources = (SourceFrame(f"{i:06d}", image) for i, image in enumerate(clip(LENGTH) if frames is None else frames))
         rule = PostProcess(threshold, cfg.TEST.NMS, cfg.TEST.max_per_image)
-        return list(detect_frames(small_model(method), network_frames(sources, Preprocessing.from_config(cfg)), rule))
+        return list(detect_frames(ready_model(method), network_frames(sources, Preprocessing.from_config(cfg)), rule))
 
     return run
+
+
+def ready_model(method):
+    """In the form that models are brought into for detection."""
+    return prepare_for_inference(small_model(method))
 
 
 def assert_equal(answers, wanted, found_something=True):
@@ -225,7 +231,7 @@ def test_seq_nms_answers_when_the_video_is_over(checkpoint, tmp_path, method):
     raw = build_postprocess(cfg, METHODS[method].score_threshold)
     sources = (SourceFrame("", image) for image in images)
     frames = network_frames(sources, Preprocessing.from_config(cfg))
-    rescored = list(with_seq_nms(detect_frames(small_model(method), frames, raw), cfg))
+    rescored = list(with_seq_nms(detect_frames(ready_model(method), frames, raw), cfg))
     threshold, wanted = better_half(rescored)
     detector = load_detector(checkpoint(method), device="cpu", overrides=[SEQ_NMS], score_threshold=threshold)
     answers = list(detector(tmp_path / "clip"))

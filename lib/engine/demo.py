@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lib.data.video import FrameSource
+from lib.data.video import FrameSource, SourceError
 from lib.engine.inference import Timing
 from lib.engine.interruption import StopRequest
 from lib.engine.memory import peak_device_gib, peak_host_gib, reset_peak
@@ -137,7 +137,14 @@ class DemoOutput:
         return self
 
     def add(self, frame: Frame, detections: Detections) -> None:
-        """The next frame, with its `pixels`, and what was found in it. Raises KeyboardInterrupt after a signal."""
+        """The next frame, with its `pixels`, and what was found in it. Raises KeyboardInterrupt after a signal, and
+        SourceError for a frame without pixels.
+        """
+        if frame.pixels is None:
+            raise SourceError(
+                f"{self._source.description}: Seq-NMS answers when the video is over, and these frames can be had only "
+                "once; set TEST.SEQ_NMS=false"
+            )
         start = time.perf_counter()
         settings, summary = self.settings, self.summary
         names, image = self.class_names[1:], frame.pixels

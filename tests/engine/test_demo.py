@@ -17,7 +17,7 @@ from torch import nn
 from lib.config import load_config
 from lib.data.classes import Classes
 from lib.data.transforms import ImageError
-from lib.data.video import FrameSource, SourceFrame, open_frames
+from lib.data.video import FrameSource, SourceError, SourceFrame, open_frames
 from lib.engine.demo import DemoOutput, DemoSettings, JSONDetections, display_scale
 from lib.engine.run import Method
 from lib.models.postprocess import RawDetections
@@ -223,6 +223,23 @@ def test_damaged_frame_is_named_and_nothing_is_left(tmp_path):
     (tmp_path / "2.png").write_bytes(b"damaged")
     with pytest.raises(ImageError, match=r"2\.png"):
         run(tmp_path, Brightness(), open_frames(tmp_path))
+    assert files(tmp_path) == []
+
+
+def test_frames_that_are_gone_cannot_be_drawn(tmp_path):
+    """Those of a camera, with Seq-NMS."""
+    camera = FrameSource("camera:0", None, None, lambda: iter(made_up(4)), repeatable=False)
+    cfg = load_config(None, ["SCALES=[[24, 64]]", "network.PIXEL_MEANS=[0, 0, 0]", "TEST.SEQ_NMS=true"])
+    detector = VideoDetector(Brightness(), cfg, CLASSES, Method("brightness", Brightness, score_threshold=1e-3))
+    settings = DemoSettings(tmp_path / "out")
+
+    def draw():
+        with DemoOutput(settings, camera, detector.class_names, detector.device) as output:
+            for frame, found in detector(camera, limit=4):
+                output.add(frame, found)
+
+    with pytest.raises(SourceError, match="camera:0: Seq-NMS answers when the video is over.*TEST.SEQ_NMS=false"):
+        draw()
     assert files(tmp_path) == []
 
 

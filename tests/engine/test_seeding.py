@@ -31,5 +31,6 @@ def test_every_place_has_numbers_of_its_own():
     drawn = {place: tuple(batch_rng(*place).randint(0, 2**31, 4)) for place in places}
     assert len(set(drawn.values())) == len(places)
     assert drawn[1, 2, 1] == tuple(batch_rng(1, 2, 1).randint(0, 2**31, 4))
-    assert len({batch_seed(seed, update) for seed in (-1, 0, 1) for update in range(50)}) == 150
-    torch.manual_seed(batch_seed(2**40, 2**33))  # within what torch takes
+    seeds = {batch_seed(seed, update, batch) for seed in (-1, 0, 1) for update in range(20) for batch in range(5)}
+    assert len(seeds) == 300
+    torch.manual_seed(batch_seed(2**40, 2**33, 2**33))  # within what torch takes
