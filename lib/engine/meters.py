@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class RunningMeans:
-    """Means since the beginning of the epoch, as the originals print them. NaN values (nothing to measure) are skipped."""
+    """Means since the beginning of the epoch, as the originals print them; NaN (nothing to measure) is skipped."""
 
     def __init__(self, state: Mapping[str, list[float]] | None = None) -> None:
         self._sums: dict[str, list[float]] = {name: list(pair) for name, pair in (state or {}).items()}

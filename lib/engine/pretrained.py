@@ -87,7 +87,7 @@ def _load_flow(model: VideoModel, network: Config) -> None:
         load_flow(model.flow_net, checkpoint_file(network.pretrained_flow, network.pretrained_epoch))
     else:
         _LOGGER.warning(
-            "network.pretrained_flow is empty: the flow network begins with random weights, and hardly learns flow from "
+            "network.pretrained_flow is empty: the flow network begins with random weights and hardly learns flow from "
             "the detection losses alone; tools/pretrain_flownet.py pre-trains one"
         )
 

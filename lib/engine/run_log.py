@@ -71,7 +71,7 @@ def open_log(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_log(rank: int) -> Iterator[None]:
-    """In the block, only warnings and errors go to the console, with the process's rank; the main process has the log."""
+    """In the block, only warnings and errors go to the console, with the process's rank; the main process logs."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"[process {rank}] %(levelname)s: %(message)s"))
     root = logging.getLogger()
@@ -96,7 +96,9 @@ def log_environment(cfg: Config, device: torch.device) -> None:
 
 
 class Curves:
-    """Scalars and pictures for TensorBoard in `folder`. In a resumed run, older points from `first_step` on are hidden."""
+    """Scalars and pictures for TensorBoard in `folder`; older points from `first_step` on, of a resumed run, are
+    hidden.
+    """
 
     def __init__(self, folder: str | Path, first_step: int) -> None:
         self._writer = None

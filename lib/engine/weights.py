@@ -1,4 +1,4 @@
-"""Load weights into models from checkpoints, files of weights and MXNet's parameter files; nothing is skipped silently."""
+"""Load weights into models from checkpoints, weight files and MXNet's parameter files; nothing is skipped silently."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def shapes_by_original_name(state: Mapping[str, Tensor]) -> dict[str, tuple[int,
 
 
 def check_finite(named: Iterable[tuple[str, Tensor]], path: str | os.PathLike) -> None:
-    """Raise CheckpointError for weights that are NaN or infinite; otherwise they would show as NaN boxes hours later."""
+    """Raise CheckpointError for NaN or infinite weights, which would otherwise show as NaN boxes hours later."""
     bad = [name for name, value in named if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
