@@ -129,7 +129,7 @@ def _map(annotation_chunks: list[list[str]], image_chunks: list[list[str | None]
 
 
 def _parse(annotation_paths: list[str], image_paths: list[str | None]) -> Parsed:
-    """The index of these files, or the row of the first that cannot be used and why.
+    """The index of these files, or the row of the first unusable file and the reason.
 
     A None image path is not checked.
     """
