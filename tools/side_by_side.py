@@ -53,7 +53,7 @@ def join(clips: Sequence[str], out: Path, fps: float = 0.0, on_sheet: int = 4) -
 
 
 def _together(sources: Sequence[FrameSource], names: Sequence[str]):
-    """The first frame of all sources, then the second, and so on."""
+    """Yield the first frame of all sources, then the second, and so on."""
     readers = [iter(source) for source in sources]
     while True:
         frames = [next(reader, None) for reader in readers]
