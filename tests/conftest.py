@@ -1,11 +1,18 @@
 """What every test shares: where the golden numbers and the real clip are, when they are at hand."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tools.parity.rows import Recording
+
+# A shell starts jobs in the background with SIGINT ignored, nohup with SIGHUP ignored, which everything that a test
+# starts would inherit, and rightly respect
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -12,7 +12,7 @@ from lib.models.memory_format import fast_memory_format
 
 FLOW_GAIN = 2.5  # FlowNet's unit is 20 pixels of the half-size image, and 8 of those make a feature cell
 _SLOPE = 0.1  # of the leaky ReLUs
-_STRONGEST_MEAN = 255.0  # of a colour channel
+_COLOUR_RANGE = 255.0
 
 
 class FlowNetS(nn.Module):
@@ -74,10 +74,9 @@ class FlowNetS(nn.Module):
         """Flow from each of `images` to the image at the same index of `others`, and the scale map or None."""
         return self.between(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
 
-    @staticmethod
-    def halve(images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) as the network reads them: (B, 3, ceil(H/2), ceil(W/2)), divided by 255."""
-        return mean_of_blocks(images / _STRONGEST_MEAN)
+    def halve(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the network reads them: (B, 3, ceil(H/2), ceil(W/2)), (colour - mean) / 255."""
+        return mean_of_blocks(images / _COLOUR_RANGE) * self.pixel_stds
 
     def current_part(self, halves: Tensor) -> Tensor:
         """The part of the first layer that depends on the first image of a pair alone; for `between`.
