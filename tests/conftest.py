@@ -1,4 +1,4 @@
-"""What every test shares: where the golden numbers and the real clip are, when they are at hand."""
+"""Fixtures of all tests: the recordings of the originals, where they are available."""
 
 import signal
 from pathlib import Path
@@ -19,7 +19,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def golden():
-    """A function that loads one recorded set by name, or skips the test where the recordings are not at hand."""
+    """A function that loads one recorded set by name, or skips the test where the recordings are not available."""
 
     def load(name: str) -> dict[str, np.ndarray]:
         path = SHARED / "golden" / f"{name}.npz"
@@ -39,7 +39,7 @@ def recording(golden):
 
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
-    """The folder of the recordings; skips the test where it is not at hand."""
+    """The folder of the recordings; skips the test where it is not available."""
     path = SHARED / "golden"
     if not path.is_dir():
         pytest.skip("needs the recorded numbers of the originals, which are not on this machine")
