@@ -36,7 +36,7 @@ KINDS = ("fast", "medium", "slow")
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_dataset_argument(parser, required=True)
-    parser.add_argument("--image-set", nargs="+", metavar="NAME", help="default: every DET_* and VID_* list")
+    parser.add_argument("--image-set", nargs="+", metavar="NAME", help="default: every list in ImageSets")
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--images", action="store_true", help="also decode every listed image and compare its size")
     images.add_argument("--annotations-only", action="store_true", help="do not check that the images are there")

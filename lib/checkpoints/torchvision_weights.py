@@ -26,14 +26,20 @@ def is_torchvision_name(name: str) -> bool:
 
 
 def torchvision_url(name: str) -> str:
-    """The address of the weights `name`. Raises WeightsError for a name that torchvision does not have."""
-    from torchvision.models import (
-        ResNet18_Weights,
-        ResNet34_Weights,
-        ResNet50_Weights,
-        ResNet101_Weights,
-        ResNet152_Weights,
-    )
+    """The address of the weights `name`.
+
+    Raises WeightsError for a name that it does not know, and where torchvision is not installed.
+    """
+    try:
+        from torchvision.models import (
+            ResNet18_Weights,
+            ResNet34_Weights,
+            ResNet50_Weights,
+            ResNet101_Weights,
+            ResNet152_Weights,
+        )
+    except ImportError as error:
+        raise WeightsError(f"'{name}' needs torchvision ({error}): pip install torchvision") from error
 
     kinds = (ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights, ResNet152_Weights)
     urls = {f"{PREFIX}{weights}": weights.url for kind in kinds for weights in kind}

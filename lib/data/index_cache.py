@@ -115,9 +115,14 @@ def _parse_all(
 Parsed = tuple["AnnotationIndex | None", "tuple[int, str] | None"]
 
 
+def _cores() -> int:
+    """Cores that this process may use; Windows and macOS do not say, and all count there."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _map(annotation_chunks: list[list[str]], image_chunks: list[list[str | None]]) -> Iterator[Parsed]:
     """The result of `_parse` for each chunk, in order; in several processes if there are enough chunks."""
-    processes = min(len(os.sched_getaffinity(0)), len(annotation_chunks))
+    processes = min(_cores(), len(annotation_chunks))
     if processes < 2 or len(annotation_chunks) < 8:
         yield from itertools.starmap(_parse, zip(annotation_chunks, image_chunks, strict=True))
         return
