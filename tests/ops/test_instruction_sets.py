@@ -29,6 +29,7 @@ extern "C" void run(const {type}* cells, const {type}* weights, const {type}* ot
   vod::read_sample(sample, count, out + 3);
   std::copy(other, other + count, out + 3 + count);
   vod::add_weighted(sample, weights[1], count, out + 3 + count);
+  vod::read_scaled_sample(sample, other, count, out + 3 + 2 * count);
 }}
 """
 
@@ -50,7 +51,7 @@ def run_loops(tmp_path_factory):
         run, random, out = ctypes.CDLL(str(library)).run, np.random.RandomState(0), []
         for count in COUNTS:
             arrays = [random.standard_normal(n).astype(dtype) for n in (4 * count, 4, count)]
-            out.append(np.zeros(3 + 2 * count, dtype))
+            out.append(np.zeros(3 + 3 * count, dtype))
             pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*arrays, out[-1])]
             run(*pointers[:3], ctypes.c_long(count), pointers[3])
         return out
