@@ -94,6 +94,8 @@ class DFF(nn.Module):
         flow_part = self.flow_net.other_part(self.flow_net.halve(images))
         features = self.features(images).to(images.dtype)  # the warp is not in reduced precision
         features = features.contiguous(memory_format=warp_format(images.device))  # once, not for every frame
+        if features.is_cuda:
+            features = features.clone()  # a CUDA graph writes its next result to the same memory
         return KeyFrame(frame.without_image(), index, flow_part, features)
 
     @torch.no_grad()

@@ -233,7 +233,8 @@ def test_channels_last_gives_the_same_bits_and_stays(maps, scaled, dtype):
     last = [None if x is None else x.contiguous(memory_format=torch.channels_last) for x in (feature, scale)]
     warped = flow_warp(last[0], flow, last[1])
     assert_close(warped, expected, atol=0, rtol=0, equal_nan=True)
-    assert warped.is_contiguous(memory_format=torch.channels_last) and not warped.is_contiguous()
+    assert warped.is_contiguous(memory_format=torch.channels_last)
+    assert not warped.is_contiguous()
     assert expected.is_contiguous()
 
 

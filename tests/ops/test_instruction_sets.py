@@ -101,4 +101,6 @@ def test_equals_numpy(run_loops):
         vector = weights @ cells.reshape(4, count)
         np.testing.assert_allclose(out[:3], [vector @ other, vector @ vector, other @ other], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(out[3 : 3 + count], vector, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(out[3 + count :], other + weights[1] * vector, rtol=1e-9, atol=1e-12)
+        added, scaled = out[3 + count : 3 + 2 * count], out[3 + 2 * count :]
+        np.testing.assert_allclose(added, other + weights[1] * vector, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(scaled, other * vector, rtol=1e-9, atol=1e-12)
