@@ -97,7 +97,7 @@ class FlowNetS(nn.Module):
 
         others: also one by one, each with a first dimension of 1.
         """
-        return self.after_first_layer(_leaky(self._first_layer(currents, others)))
+        return self.after_first_layer(_leaky(self.first_layer(currents, others)))
 
     def after_first_layer(self, first: Tensor) -> tuple[Tensor, Tensor | None]:
         """`between` from what the first convolution gave, activated: (B, 64, H/4, W/4)."""
@@ -115,7 +115,7 @@ class FlowNetS(nn.Module):
 
         For training the flow itself, with a loss on each. The last one is that of `forward`.
         """
-        first = self._first_layer(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
+        first = self.first_layer(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
         joined, flows = self._decode(_leaky(first))
         return [flow * FLOW_GAIN for flow in (*flows, self.Convolution5(joined))]
 
@@ -134,7 +134,7 @@ class FlowNetS(nn.Module):
             self.add_module(name, half)
         self.flow_conv1 = None
 
-    def _first_layer(self, currents: Tensor, others: Tensor | Sequence[Tensor]) -> Tensor:
+    def first_layer(self, currents: Tensor, others: Tensor | Sequence[Tensor]) -> Tensor:
         """The first convolution of pairs of images, before its activation: (B, 64, H/4, W/4)."""
         if self.flow_conv1 is not None:
             others = others if isinstance(others, Tensor) else torch.cat(list(others))
