@@ -21,6 +21,8 @@ def run_script(main: Callable[[], object]) -> None:
     one line and exits with status 130; a closed output pipe exits with status 141 and prints nothing.
     """
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # Large pages for torch's tensors on Linux; torch reads this when it allocates the first. docs/performance.md
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         status = main()
         sys.stdout.flush()
