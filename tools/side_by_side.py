@@ -18,7 +18,8 @@ from lib.command_line import count, rate, run_script
 from lib.data.video import FrameSource, SourceError, open_frames
 from lib.engine.demo import DEFAULT_FPS
 from lib.files import check_output
-from lib.visualize.clip import ContactSheet, VideoWriter, side_by_side
+from lib.visualize.clip import ContactSheet, side_by_side
+from lib.visualize.video_writer import VideoWriter
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

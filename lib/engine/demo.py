@@ -25,8 +25,9 @@ from lib.engine.interruption import StopRequest
 from lib.engine.memory import peak_device_gib, peak_host_gib, reset_peak
 from lib.files import writing
 from lib.structures import Detections, Frame
-from lib.visualize.clip import ContactSheet, VideoWriter, write_image
+from lib.visualize.clip import ContactSheet, write_image
 from lib.visualize.draw import draw_detections
+from lib.visualize.video_writer import VideoWriter
 
 DEFAULT_FPS = 25.0  # of a clip made from images, which do not say
 _LONG_SIDE = (640, 1280)  # of the annotated video: small frames are enlarged for their labels' sake, large ones shrunk
