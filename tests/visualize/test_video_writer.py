@@ -155,7 +155,10 @@ def test_what_an_encoder_refuses_is_a_clear_error(tmp_path, encoder, monkeypatch
         pytest.skip("it has no settings")
     bad = {"h264": (("libx264", {"preset": "no such preset"}),)}
     monkeypatch.setattr("lib.visualize.video_writer._ENCODERS", bad)
-    with pytest.raises(VideoError, match=r"clip\.mp4: cannot be encoded"), VideoWriter(tmp_path / "clip.mp4", 5) as video:
+    with (
+        pytest.raises(VideoError, match=r"clip\.mp4: cannot be encoded"),
+        VideoWriter(tmp_path / "clip.mp4", 5) as video,
+    ):
         video.write(_frame(1))
     assert not any(tmp_path.iterdir())
 
@@ -170,5 +173,3 @@ def test_lost_frames_are_noticed(tmp_path):
     with pytest.raises(VideoError, match="12 frames were written, 6 can be read"):
         write_six_and_claim_twelve()
     assert not any(tmp_path.iterdir())
-
-
