@@ -34,7 +34,7 @@ class InsidePanels:
     """Adds panels to the pictures of one video, whose frames carry `Frame.inside`.
 
     chosen: some of `PANELS`, or ("all",) for those that the method has. Colours mean the same in all frames: those of
-    the features are three principal components of the first frame's, the scale of flow and weights only grows.
+    the features are three principal components of the first frame's, and the scale of the flow only grows.
     """
 
     def __init__(self, chosen: tuple[str, ...]) -> None:
@@ -42,7 +42,7 @@ class InsidePanels:
         self._shown: tuple[str, ...] | None = None
         self._axes: tuple[np.ndarray, ...] | None = None  # of the features: mean, directions, lowest and highest value
         self._longest = _LEAST_FLOW
-        self._highest_bar, self._reach = 0.0, 1
+        self._reach = 1  # frames to each side of the one that is shown
         self._last_key = 0
 
     def compose(self, picture: np.ndarray, frame: Frame) -> np.ndarray:
@@ -124,17 +124,17 @@ class InsidePanels:
         shares = inside.weights.float().mean(dim=(1, 2)).cpu().numpy()  # (n,)
         offsets = [index - frame.index for index in inside.references]
         self._reach = max(self._reach, *(abs(offset) for offset in offsets))
-        self._highest_bar = max(self._highest_bar, float(shares.max()))
+        full = 2 / (2 * self._reach + 1)  # twice the share of each where all have the same
         strip = np.full((*size_hw, 3), _DARK, np.uint8)
         rows, slot = size_hw[0] * 2 // 3, size_hw[1] / (2 * self._reach + 1)
         for offset, share in zip(offsets, shares, strict=True):
             left, right = (round((offset + self._reach + part) * slot) for part in (0.15, 0.85))
-            top = round((rows - 4) * (1 - float(share) / self._highest_bar)) + 4
+            top = round((rows - 4) * (1 - min(1.0, float(share) / full))) + 4
             cv2.rectangle(strip, (left, top), (right, rows), _OWN if offset == 0 else _BAR, cv2.FILLED)
         text = (
             f"share of frames {frame.index - self._reach} to {frame.index + self._reach} in the average (own: orange)"
         )
-        return draw_caption(strip, f"{text}, full height {100 * self._highest_bar:.1f} %")
+        return draw_caption(strip, f"{text}, full height {100 * full:.0f} %")
 
 
 def _inside_of(frame: Frame) -> Inside:
