@@ -109,7 +109,7 @@ def own_weights(source: WeightFile, model: nn.Module, kind: str, rule: BoxRule, 
 
 
 def notes_on(config: Any) -> list[str]:
-    """What the originals' networks cannot do of a checkpoint's configuration, if it has one."""
+    """Notes on settings in a checkpoint's configuration that the originals' networks do not have."""
     network = config.get("network") if isinstance(config, dict) else None
     default = default_config().network
     return [
@@ -160,7 +160,7 @@ def _by_original_names(result: Conversion) -> dict[str, Tensor]:
 
 
 def drop(result: Conversion, names: list[str]) -> None:
-    """Take the names of the file that the user does not want out of the state."""
+    """Remove the names that --drop gives from the state."""
     for name in names:
         if name not in result.state:
             raise WeightsError(f"--drop {name}: there is no such name among those that are not known here")

@@ -1,4 +1,4 @@
-"""Say what is in a checkpoint or a file of weights: method, classes, configuration, progress, parameters by part.
+"""Show the contents of a checkpoint or weight file: method, classes, configuration, progress, parameters by part.
 
 FILE is one of this project's (.pth), of the originals' (.params), or of another project that convert_weights.py reads.
 The configuration is shown where it differs from the defaults. No code in the file is run.
@@ -69,7 +69,7 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def _identity(file: WeightFile, path: Path) -> dict[str, Any]:
-    """What the file says of itself: method, run, classes, code, progress, configuration."""
+    """What the file records about itself: method, run, classes, code, progress, configuration."""
     identity = Identity.of_content(dict(file.rest), path)
     found: dict[str, Any] = {}
     if identity is not None:
@@ -103,7 +103,7 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _network(file: WeightFile) -> dict[str, Any]:
-    """Which network it is and of what size, from the names and shapes of its arrays."""
+    """The kind and size of the network, from the names and shapes of its arrays."""
     try:
         kind = file.kind()
     except WeightsError as error:

@@ -20,16 +20,20 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from lib.data.frame_files import IMAGE_SUFFIXES, is_image_name, natural_key
 from lib.data.transforms import Preprocessing, read_image
 from lib.errors import InputError
 from lib.structures import Frame
 
 _log = logging.getLogger(__name__)
 
+<<<<<<< HEAD
 STREAM_TIMEOUT = 10  # seconds to open a stream, and to wait for its next frame
 _STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
 
+=======
+>>>>>>> main
 
 class SourceError(InputError):
     """Frames that cannot be read; the message names the file and what to do."""
@@ -65,16 +69,6 @@ class FrameSource:
 
 
 Source = str | os.PathLike | Iterable[str | os.PathLike] | Iterable[np.ndarray] | FrameSource
-
-
-def natural_key(path: str | os.PathLike) -> tuple:
-    """Sorting key under which `a2` < `a10`, folder by folder; equal numbers (`a2`, `a02`) fall back on the text."""
-    parts = [re.split(r"(\d+)", part) for part in Path(path).parts]
-    return (
-        # Odd places of re.split are the digits, so a number is never compared with a text.
-        [[int(piece) if i % 2 else piece.casefold() for i, piece in enumerate(part)] for part in parts],
-        str(path),
-    )
 
 
 def open_frames(source: Source, rgb: bool = False) -> FrameSource:
@@ -175,8 +169,7 @@ def _suffixes() -> str:
 
 
 def _is_image(path: Path) -> bool:
-    # Names that begin with a dot are what other systems leave behind (._000001.jpg), not frames.
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return is_image_name(path.name) and path.is_file()
 
 
 def _folder_source(folder: Path) -> FrameSource:

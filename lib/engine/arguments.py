@@ -1,4 +1,4 @@
-"""What the command lines of the methods' scripts have in common."""
+"""Command-line arguments that the scripts of all methods share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def weights_parser(description: str) -> argparse.ArgumentParser:
 
 
 def test_parser(description: str) -> argparse.ArgumentParser:
-    """`weights_parser` with the arguments of a test."""
+    """`weights_parser` plus the arguments of a test."""
     parser = weights_parser(description)
     parser.add_argument(
         "--raw",
@@ -56,7 +56,7 @@ def test_parser(description: str) -> argparse.ArgumentParser:
 
 
 def add_flow_argument(parser: argparse.ArgumentParser) -> None:
-    """`--flow`: what gives the flow in a test of a method that has flow."""
+    """`--flow`: the source of the flow in a test."""
     parser.add_argument(
         "--flow",
         choices=("learned", "zero", "true"),
@@ -79,7 +79,7 @@ def run_of(arguments: argparse.Namespace, method: Method, needs_weights: bool = 
 
 
 def demo_parser(description: str) -> argparse.ArgumentParser:
-    """`weights_parser` with the arguments of a demo."""
+    """`weights_parser` plus the arguments of a demo."""
     parser = weights_parser(description)
     parser.add_argument(
         "--random-weights", action="store_true", help="try a configuration without training; boxes are meaningless"

@@ -93,7 +93,7 @@ def compare_sets(sets: Iterable[GoldenSet]) -> Iterator[list[Row]]:
 def compare_set(one: GoldenSet, network: GoldenNetwork | None = None) -> tuple[list[Row], GoldenNetwork | None]:
     """The rows of a set, and the network that it needed, if any; `network` is taken if it is the right one.
 
-    What goes wrong within a set is a failing row of it, so that the others are still compared.
+    An error in a set becomes a failing row of it, so that the other sets are still compared.
     """
     try:
         recording = Recording(one.name, _read(one.path))
