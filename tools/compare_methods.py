@@ -1,17 +1,10 @@
 """Compare tested methods: AP of all, slow, medium and fast objects, time per frame, and speed-up over the first.
 
-<<<<<<< HEAD
-Each run is given as NAME=FOLDER, the folder in which a test script left evaluation.json and timing.json. With --json
-the rows are also kept in a file; rows of the same method and seed are replaced, others stay, so that it can hold
-several seeds. With --yaml each row is also written as a file of its own, with what made it, as experiments/*/results
-has them. With --turns the detectors are timed again, in turns, on a video of the test set: tests that ran one after the
-other say little of speed on a machine that does other things too.
-=======
 Each run is given as NAME=FOLDER, the folder in which a test script wrote evaluation.json and timing.json. With --json
 the rows are also stored in a file; rows of the same method and seed are replaced, others are kept, so that it can hold
 several seeds. With --yaml each row is also written as a file of its own, with what produced it, as in
-experiments/*/results.
->>>>>>> main
+experiments/*/results. With --turns the detectors are timed again, in turns, on a video of the test set: tests that
+ran one after the other say little of speed on a machine that does other things too.
 
 Example: python tools/compare_methods.py R-FCN=output/a/VID_val_videos DFF=output/b/VID_val_videos --json results.json
 """

@@ -97,7 +97,7 @@ def method_columns(args: argparse.Namespace) -> list[Column]:
 
 
 def annotated(detector: VideoDetector, source: FrameSource, limit: int, timing: Timing) -> Iterator[np.ndarray]:
-    """The annotated pictures of a video."""
+    """Yield the annotated pictures of a video."""
     annotate = Annotator(detector.class_names[1:], detector.score_threshold)
     for frame, found in detector(source, limit=limit, timing=timing):
         yield annotate(frame, found)
@@ -117,7 +117,7 @@ def join(columns: Sequence[Column], out: Path, fps: float = 0.0, codec: str = "h
 
 
 def _together(columns: Sequence[Column]) -> Iterator[list[np.ndarray]]:
-    """The first picture of all columns, then the second, and so on."""
+    """Yield the first picture of all columns, then the second, and so on."""
     while True:
         pictures = [next(column.pictures, None) for column in columns]
         ended = [column.title for column, picture in zip(columns, pictures, strict=True) if picture is None]

@@ -27,13 +27,9 @@ from lib.structures import Frame
 
 _log = logging.getLogger(__name__)
 
-<<<<<<< HEAD
 STREAM_TIMEOUT = 10  # seconds to open a stream, and to wait for its next frame
 _STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
 
-=======
->>>>>>> main
 
 class SourceError(InputError):
     """Frames that cannot be read; the message names the file and what to do."""

@@ -33,14 +33,9 @@ class CheckpointError(InputError):
 class Identity:
     """What a checkpoint records about itself.
 
-<<<<<<< HEAD
-    method: "rfcn", "dff", "fgfa" or another. config: its configuration as plain dictionaries. classes: those that it
-    was trained on. name: of the run, which its folders are called after. version, commit: of the code that wrote it.
-    stored: "float16" where its weights are stored in half the bytes; they are loaded as float32.
-=======
     method: "rfcn", "dff", "fgfa" or another. config: its configuration as plain dictionaries. classes: the classes that
     it was trained on. name: of the run, from which its folders are named. version, commit: of the code that wrote it.
->>>>>>> main
+    stored: "float16" where its weights are stored in half the bytes; they are loaded as float32.
     """
 
     method: str
