@@ -26,7 +26,7 @@ from lib.checkpoints.sizes import DETECTORS, KINDS, network_size
 from lib.command_line import run_script
 from lib.config import default_config, to_dict
 from lib.config.originals import IGNORED
-from lib.engine.checkpoint import Identity
+from lib.engine.checkpoint import IDENTITY, Identity
 from lib.engine.weight_files import WeightFile, read_weight_file
 from lib.files import check_output, sha256_of, write_json
 from lib.models.mxnet_names import mxnet_name
@@ -63,7 +63,7 @@ def inspect(path: Path) -> dict[str, Any]:
     found |= _identity(file, path)
     found |= {"network": _network(file), "parts": _parts(file), "total": _total(file.arrays.values())}
     found["not_finite"] = [name for name, value in file.arrays.items() if not _is_finite(value)]
-    known = {*_PROGRESS, "method", "name", "version", "commit", "classes", "config"}
+    known = {*_PROGRESS, *IDENTITY}
     found["also_holds"] = sorted(str(key) for key in file.rest if key not in known)
     return found
 

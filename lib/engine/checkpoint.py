@@ -21,6 +21,7 @@ from lib.version import __version__, commit
 
 _LOGGER = logging.getLogger(__name__)
 _BESIDE = ("tensorboard", "metrics.jsonl", "run.json")  # written beside the checkpoints
+IDENTITY = ("method", "config", "classes", "name", "version", "commit", "stored")  # the entries of an `Identity`
 _TRAINING_STATE = ("model", "optimizer", "epoch", "batch", "iteration", "config")
 
 
@@ -34,6 +35,7 @@ class Identity:
 
     method: "rfcn", "dff", "fgfa" or another. config: its configuration as plain dictionaries. classes: the classes that
     it was trained on. name: of the run, from which its folders are named. version, commit: of the code that wrote it.
+    stored: "float16" where its weights are stored in half the bytes; they are loaded as float32.
     """
 
     method: str
@@ -42,10 +44,11 @@ class Identity:
     name: str = ""
     version: str = __version__
     commit: str = ""
+    stored: str = ""
 
     def to_content(self) -> dict[str, Any]:
         """The entries of a checkpoint file that `of_content` reads."""
-        return {
+        content = {
             "method": self.method,
             "config": self.config,
             "classes": {"names": list(self.classes.names), "annotation_names": list(self.classes.annotation_names)},
@@ -53,6 +56,7 @@ class Identity:
             "version": self.version,
             "commit": self.commit or commit(),
         }
+        return content | ({"stored": self.stored} if self.stored else {})
 
     @staticmethod
     def of_content(content: Any, path: str | os.PathLike) -> Identity | None:
@@ -62,7 +66,8 @@ class Identity:
         try:
             classes = Classes(**{name: tuple(map(str, values)) for name, values in content["classes"].items()})
             texts = {name: str(content[name]) for name in ("method", "name", "version", "commit")}
-            return Identity(config=dict(content["config"]), classes=classes, **texts)
+            stored = str(content.get("stored", ""))
+            return Identity(config=dict(content["config"]), classes=classes, stored=stored, **texts)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: its description of itself is damaged ({error}); take another file"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lib.checkpoints.conversion import WeightsError, misfits
@@ -33,7 +34,10 @@ def load_weights(model: VideoModel, path: str | os.PathLike) -> None:
     MXNet file are named in a warning. Otherwise CheckpointError lists them and `model` is unchanged.
     """
     what_to_do = "give a file that training wrote, <model_prefix>-0001.pth for example"
-    load_state(model, read_weights(path, what_to_do, model, box_rule=box_rule_of(model)), path)
+    state = read_weights(path, what_to_do, model, box_rule=box_rule_of(model))
+    load_state(model, state, path)
+    if any(value.dtype == torch.float16 for value in state.values()):
+        _LOGGER.info("%s: stored in float16, loaded as float32", path)
 
 
 def load_backbone(resnet: Backbone, path: str | os.PathLike) -> bool:
@@ -122,7 +126,17 @@ def _named_weights(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
     if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path}: holds no weights by name, but a {type(content).__name__} of something else")
+    odd = [name for name, value in content.items() if not _is_plain(value)]
+    if odd:
+        raise CheckpointError(
+            f"{path}: {odd[0]!r} is no plain array of real numbers (sparse, quantized, complex or without values); "
+            "save the weights as dense floating-point tensors"
+        )
     return content
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
 
 
 def box_rule_of(model: VideoModel) -> BoxRule:
