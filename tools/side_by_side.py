@@ -140,7 +140,8 @@ def timing_table(columns: Sequence[Column]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write what `argv` asks for, the command line where None. Raises InputError."""
     args = parse_arguments(argv)
-    check_output(args.out)
+    for path in (args.out, args.out.with_suffix(".png")):
+        check_output(path)
     columns = method_columns(args) if args.methods else clip_columns(args.clips)
     written = join(columns, args.out, args.fps, args.codec, args.sheet)
     if args.methods:
