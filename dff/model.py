@@ -18,7 +18,7 @@ from lib.models.flownet_s import FlowNetS
 from lib.models.frame_batches import stack_frames
 from lib.models.postprocess import RawDetections
 from lib.models.video_model import KnownFlow
-from lib.ops import flow_warp
+from lib.ops import flow_warp, warp_format
 from lib.structures import Frame, Inside, TrainingBatch
 
 
@@ -93,7 +93,10 @@ class DFF(nn.Module):
         """Compute the features of a key frame; index: its position in the clip."""
         images, _ = stack_frames([frame], next(self.parameters()).device)  # (1, 3, H, W)
         flow_part = self.flow_net.other_part(self.flow_net.halve(images))
-        features = self.features(images).contiguous().to(images.dtype)  # the warp is not in reduced precision
+        features = self.features(images).to(images.dtype)  # the warp is not in reduced precision
+        features = features.contiguous(memory_format=warp_format(images.device))  # once, not for every frame
+        if features.is_cuda:
+            features = features.clone()  # a CUDA graph writes its next result to the same memory
         return KeyFrame(frame.without_image(), index, flow_part, features)
 
     @torch.no_grad()
@@ -113,17 +116,21 @@ class DFF(nn.Module):
         """
         images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
         moved = [n for n, frame in enumerate(frames) if sources[n][0][0].frame.index != frame.index]
-        features = [None if n in moved else sources[n][0][0].features[0] for n in range(len(frames))]
+        parts = [None if n in moved else sources[n][0][0].features for n in range(len(frames))]  # (1, C, h, w) each
         if moved:
-            halves = self.flow_net.halve(images[moved])  # (M, 3, H/2, W/2)
+            halves = self.flow_net.halve(_rows(images, moved))  # (M, 3, H/2, W/2)
             arrived = self.propagate([frames[n] for n in moved], halves, [sources[n] for n in moved], inside, flow)
-            for n, one in zip(moved, arrived, strict=True):
-                features[n] = one
+            if len(moved) == len(frames):
+                parts = [arrived]
+            else:
+                for m, n in enumerate(moved):
+                    parts[n] = arrived[m : m + 1]
+        features = parts[0] if len(parts) == 1 else torch.cat(parts)  # (B, C, h, w)
         for n, frame in enumerate(frames):
             frame.key_frame = n not in moved
             if inside and frame.key_frame:
                 frame.inside = Inside(features[n], references=[])
-        return RawDetections(frames, *self.detector.predict(torch.stack(features), im_info))
+        return RawDetections(frames, *self.detector.predict(features, im_info))
 
     def propagate(
         self,
@@ -140,14 +147,11 @@ class DFF(nn.Module):
         pairs = [(m, key, share) for m, own in enumerate(sources) for key, share in own]
         rows, keys = [m for m, _, _ in pairs], [key for _, key, _ in pairs]
         if flow is None:
-            flow = self._flow([frames[m] for m in rows], halves[rows], keys)  # (P, 2, h, w), (P, C, h, w)
-        parts: list[list[Tensor]] = [[] for _ in frames]
-        for key in {id(key): key for key in keys}.values():  # the maps of one key frame are read by many flows
-            own = [p for p, other in enumerate(keys) if other is key]
-            warped = flow_warp(key.features, flow[0][own], flow[1][own])  # (P', C, h, w)
-            for p, one in zip(own, warped, strict=True):
-                parts[rows[p]].append(one if pairs[p][2] == 1 else pairs[p][2] * one)
-        features = torch.stack([sum(part[1:], part[0]) for part in parts])
+            flow = self._flow([frames[m] for m in rows], _rows(halves, rows), keys)  # (P, 2, h, w), (P, C, h, w)
+        if all(key is keys[0] and share == 1 for _, key, share in pairs):
+            features = flow_warp(keys[0].features, *flow)
+        else:
+            features = _blended(pairs, flow, len(frames))
         if inside:
             for m, frame in enumerate(frames):
                 own = [p for p, row in enumerate(rows) if row == m]
@@ -163,6 +167,26 @@ class DFF(nn.Module):
         if self.known_flow is not None:
             flow = self.known_flow(frames, [key.frame for key in keys]).to(flow)
         return flow, scale
+
+
+def _rows(x: Tensor, rows: list[int]) -> Tensor:
+    """`x[rows]`; rows that follow each other are not copied, and a GPU is not waited for."""
+    first, end = rows[0], rows[0] + len(rows)
+    if rows == list(range(first, end)):
+        return x[first:end]
+    return x[torch.tensor(rows).to(x.device, non_blocking=True)]
+
+
+def _blended(pairs: Sequence[tuple[int, KeyFrame, float]], flow: Flow, count: int) -> Tensor:
+    """The features (M, C, h, w) of `count` frames from P warped maps; (frame, key frame, share) of each in `pairs`."""
+    parts: list[list[Tensor]] = [[] for _ in range(count)]
+    for key in {id(key): key for _, key, _ in pairs}.values():  # the maps of one key frame are read by many flows
+        own = [p for p, (_, other, _) in enumerate(pairs) if other is key]
+        warped = flow_warp(key.features, _rows(flow[0], own), _rows(flow[1], own))  # (P', C, h, w)
+        for n, p in enumerate(own):
+            row, _, share = pairs[p]
+            parts[row].append(warped[n : n + 1] if share == 1 else share * warped[n : n + 1])
+    return torch.cat([sum(part[1:], part[0]) for part in parts])
 
 
 @dataclass

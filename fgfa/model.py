@@ -135,9 +135,8 @@ class FGFA(nn.Module):
             flow[b, : len(one.averaged)] = self._flow(one)
             slots[b, : len(one.averaged)] = torch.tensor([cached.slot for cached in one.averaged])
             counts[b, : len(one.averaged)] = torch.tensor(one.counts)
-        features, weights = self._average_pool(
-            pool, neighbourhoods, slots.to(pool.device), flow, counts.to(pool.device)
-        )
+        slots, counts = (x.to(pool.device, non_blocking=True) for x in (slots, counts))
+        features, weights = self._average_pool(pool, neighbourhoods, slots, flow, counts)
         centres = [one.centre for one in neighbourhoods]
         if inside:
             for b, one in enumerate(neighbourhoods):
@@ -153,7 +152,7 @@ class FGFA(nn.Module):
         if self.known_flow is not None:
             return self.known_flow([centre.frame] * len(averaged), [cached.frame for cached in averaged])
         current = self.flow_net.current_part(centre.half)
-        return self.flow_net.between(current, torch.cat([cached.flow_part for cached in averaged]))[0]
+        return self.flow_net.between(current, [cached.flow_part for cached in averaged])[0]
 
     def _average_pool(
         self,

@@ -20,7 +20,10 @@ def run_script(main: Callable[[], object]) -> None:
     Errors that the user can fix, a full disk and a lack of memory print one line and exit with status 2; Ctrl-C prints
     one line and exits with status 130; a closed output pipe exits with status 141 and prints nothing.
     """
+    _open_missing_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # Large pages for torch's tensors on Linux; torch reads this when it allocates the first. docs/performance.md
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         status = main()
         sys.stdout.flush()
@@ -40,6 +43,20 @@ def run_script(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         _end("interrupted; a test goes on where it was with the same command", 130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open_missing_streams() -> None:
+    """Give a process that was started without standard streams (`<&-`, `>&-`) ones that lead nowhere.
+
+    Otherwise the next file that is opened would have the number of the stream, and get what libraries print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115 (open until the process ends)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

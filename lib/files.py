@@ -8,10 +8,12 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import stat
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +21,10 @@ from typing import IO, Any
 from lib.errors import InputError
 
 _log = logging.getLogger(__name__)
+_MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_MARK = re.compile(r"\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.")
+_LEFT = re.compile(_MARK.pattern + r"part(\.\w{1,15})?$")
+_swept: set[Path] = set()
 
 
 class OutputError(InputError):
@@ -53,6 +59,7 @@ def check_output(path: str | os.PathLike) -> Path:
                 raise OutputError(f"{path}: is write-protected; give another name")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: cannot be written (no write permission for {path.parent}); give another name")
+    _sweep(path.parent)
     return path
 
 
@@ -114,9 +121,45 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def unique_mark() -> str:
+    """A part of a file name that no other file has; it says which process of which machine made it."""
+    return f"{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def made_by_dead_process(name: str) -> bool:
+    """Whether a file of this name (`unique_mark`) was left behind by a process of this machine that was killed."""
+    found = _MARK.search(name)
+    return bool(found) and found[1] == _MACHINE and not _is_alive(int(found[2]))
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # os.kill would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in `folder`; looked for once in a process."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            is_ours = entry.name.startswith(".") and _LEFT.search(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_ours and made_by_dead_process(entry.name):
+                os.unlink(entry.path)
+                _log.info("%s: removed; a process that was killed had left it", entry.path)
+
+
 def _temporary(path: Path) -> Path:
-    """A new hidden name in the folder of `path` with its suffix; file systems allow names of 255 bytes."""
-    unique = f"{os.getpid()}-{secrets.token_hex(4)}.part"
+    """A new hidden name in the folder of `path` with its ending; file systems take names of 255 bytes."""
+    unique = f"{unique_mark()}.part"
     suffix = path.suffix if len(path.suffix.encode(errors="surrogateescape")) <= 16 else ""
     stem = path.stem.encode(errors="surrogateescape")[:150].decode(errors="ignore")
     return path.with_name(f".{stem}.{unique}{suffix}")
@@ -224,6 +267,7 @@ def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    _sweep(folder)
     try:
         with output_errors(folder):
             if not _lock(file):

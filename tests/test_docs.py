@@ -62,7 +62,7 @@ def _commands():
             words = shlex.split(line, comments=True) if re.match(r"(python|bash|torchrun) ", line) else []
             if words[:1] == ["torchrun"]:
                 words = ["python", *words[next(n for n, word in enumerate(words) if word.endswith(".py")) :]]
-            if words and words[1] not in ("-", "-m", *_WRITTEN_BY_A_PAGE):
+            if words and words[1] not in ("-", "-c", "-m", *_WRITTEN_BY_A_PAGE):
                 yield path, words
 
 

@@ -175,6 +175,7 @@ def check_configured(
 
 def _check_weights(network: dict) -> Iterator[Finding]:
     """The files that a training begins from, of which each may be left out."""
+    from lib.checkpoints.torchvision_weights import is_torchvision_name
     from lib.engine.pretrained import checkpoint_file
 
     if network["pretrained_model"]:
@@ -183,11 +184,27 @@ def _check_weights(network: dict) -> Iterator[Finding]:
         ("pretrained", "backbone weights", "tools/pretrain_backbone.py"),
         ("pretrained_flow", "flow network weights", "tools/pretrain_flownet.py"),
     ):
-        if network[key]:
+        if is_torchvision_name(network[key]):
+            yield _check_torchvision(subject, network[key], key)
+        elif network[key]:
             # a file, or the originals' prefix and epoch
             path = checkpoint_file(network[key], network["pretrained_epoch"])
             also = "" if path.name == Path(network[key]).name else f" (nor {path.with_suffix('.params').name})"
             yield _check_file(subject, str(path), f"see model/README.md, or {maker}; or correct network.{key}", also)
+
+
+def _check_torchvision(subject: str, name: str, key: str) -> Finding:
+    """Weights that torchvision knows by name: the first training downloads them."""
+    from lib.checkpoints.conversion import WeightsError
+    from lib.checkpoints.torchvision_weights import torchvision_file
+
+    try:
+        path = torchvision_file(name)
+    except WeightsError as error:
+        return Finding("note", subject, str(error), f"correct network.{key}, or install what is missing")
+    if path.is_file():
+        return Finding("ok", subject, f"{name}: downloaded already, {path}")
+    return Finding("ok", subject, f"{name}: not here yet; the first training downloads it to {path}")
 
 
 def _check_image_set(root: Path, name: str) -> Finding:

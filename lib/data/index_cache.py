@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import logging
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
@@ -74,7 +73,7 @@ def _read_cache(cache: Path, fingerprint: str, num_frames: int) -> AnnotationInd
                 _log.info("%s: annotations or list changed since it was written; parsing again", cache)
                 return None
             index = AnnotationIndex(**{field.name: file[field.name] for field in fields(AnnotationIndex)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and NumPy raise many kinds for a damaged file; all mean the same here
         _log.warning("%s: damaged annotation cache (%s); parsing again", cache, error)
         return None
     if index.num_frames != num_frames or len(index.boxes) != index.offsets[-1]:

@@ -126,7 +126,17 @@ def _named_weights(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
     if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path}: holds no weights by name, but a {type(content).__name__} of something else")
+    odd = [name for name, value in content.items() if not _is_plain(value)]
+    if odd:
+        raise CheckpointError(
+            f"{path}: {odd[0]!r} is no plain array of real numbers (sparse, quantized, complex or without values); "
+            "save the weights as dense floating-point tensors"
+        )
     return content
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
 
 
 def box_rule_of(model: VideoModel) -> BoxRule:

@@ -99,7 +99,7 @@ class ResultsWriter:
     """
 
     def __init__(self, path: str | os.PathLike, run: str = "", decimals: tuple[int, int] = DECIMALS) -> None:
-        self.path, self.run = Path(os.path.realpath(path)), run
+        self.path, self.run = check_output(path), run
         self.part, self.progress = _unfinished_files(self.path)
         self.done = 0  # what `checkpoint` was last given
         self.ends: list[int] = []  # bytes written at each checkpoint
@@ -109,7 +109,6 @@ class ResultsWriter:
         self._line = f"%d %d {score} {place} {place} {place} {place}\n"
 
     def __enter__(self) -> ResultsWriter:
-        check_output(self.path)
         with ExitStack() as stack:
             file = stack.enter_context(hold_file(self.part))
             self.done, self.ends = self._interrupted(file)

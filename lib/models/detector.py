@@ -70,7 +70,12 @@ class Detector(nn.Module):
         Boxes are in pixels of the original frames; column 0 of the probabilities is the background.
         """
         with torch.autocast(features.device.type, enabled=False):
-            rpn_features, head_features = features.to(self.anchors.dtype).chunk(2, dim=1)  # (B, C/2, h, w) each
+            last = features.is_contiguous(memory_format=torch.channels_last)
+            halves = features.to(self.anchors.dtype).chunk(2, dim=1)  # (B, C/2, h, w) each
+            # In one piece once, not in each of the two convolutions that read them
+            rpn_features, head_features = (
+                half.contiguous(memory_format=torch.channels_last) if last else half for half in halves
+            )
             rois = self.propose(*self.rpn(rpn_features), im_info, self.test_proposals)  # (B*R, 5)
             scores, deltas = self.head(head_features, rois)  # (B*R, K), (B*R, 8)
             deltas = deltas[:, 4:] * self.box_stds + self.box_means

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -90,12 +91,22 @@ class FlowNetS(nn.Module):
         """`current_part` for the second image of a pair, which the flow points into."""
         return halves if self.flow_conv1 is not None else self.first_of_other(self._ordered(halves))
 
-    def between(self, currents: Tensor, others: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`forward` for what `current_part` and `other_part` gave; one of the two may be of one image for all."""
-        joined, _ = self._decode(self._first_layer(currents, others))
+    def between(self, currents: Tensor, others: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """`forward` for what `current_part` and `other_part` gave; one of the two may be of one image for all.
+
+        others: also one by one, each with a first dimension of 1.
+        """
+        return self.after_first_layer(_leaky(self.first_layer(currents, others)))
+
+    def after_first_layer(self, first: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`between` from what the first convolution gave, activated: (B, 64, H/4, W/4)."""
+        joined, _ = self._decode(first)
         with torch.autocast(joined.device.type, enabled=False):
             joined = joined.to(self.Convolution5.weight.dtype)
-            scale = None if self.Convolution5_scale is None else self.Convolution5_scale(joined.contiguous())
+            scale = None
+            if self.Convolution5_scale is not None:
+                kept = joined.is_cpu and self.flow_conv1 is None  # then the warp reads channels last
+                scale = self.Convolution5_scale(joined if kept else joined.contiguous())
             return self.Convolution5(joined) * FLOW_GAIN, scale  # (B, 2, H/16, W/16), (B, C, H/16, W/16)
 
     def all_flows(self, images: Tensor, others: Tensor) -> list[Tensor]:
@@ -103,8 +114,8 @@ class FlowNetS(nn.Module):
 
         For pre-training, with a loss on each. The last one is that of `forward`.
         """
-        first = self._first_layer(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
-        joined, flows = self._decode(first)
+        first = self.first_layer(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
+        joined, flows = self._decode(_leaky(first))
         return [flow * FLOW_GAIN for flow in (*flows, self.Convolution5(joined))]
 
     def split_first_layer(self) -> None:
@@ -122,12 +133,19 @@ class FlowNetS(nn.Module):
             self.add_module(name, half)
         self.flow_conv1 = None
 
-    def _first_layer(self, currents: Tensor, others: Tensor) -> Tensor:
+    def first_layer(self, currents: Tensor, others: Tensor | Sequence[Tensor]) -> Tensor:
         """The first convolution of pairs of images, before its activation: (B, 64, H/4, W/4)."""
-        if self.flow_conv1 is None:
+        if self.flow_conv1 is not None:
+            others = others if isinstance(others, Tensor) else torch.cat(list(others))
+            size = torch.broadcast_shapes(currents.shape, others.shape)
+            return self.flow_conv1(self._ordered(torch.cat((currents.expand(size), others.expand(size)), dim=1)))
+        if isinstance(others, Tensor):
             return currents + others
-        size = torch.broadcast_shapes(currents.shape, others.shape)
-        return self.flow_conv1(self._ordered(torch.cat((currents.expand(size), others.expand(size)), dim=1)))
+        size = (len(others), *currents.shape[1:])
+        first = torch.empty(size, dtype=currents.dtype, device=currents.device, memory_format=self._memory_format)
+        for n, other in enumerate(others):  # written to its place at once, not stacked first
+            torch.add(currents[n if len(currents) > 1 else 0], other[0], out=first[n])
+        return first
 
     def _ordered(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=self._memory_format)
@@ -135,9 +153,9 @@ class FlowNetS(nn.Module):
     def _decode(self, first: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The input (B, C, H/16, W/16) of the output layers, and the four coarser flows without the gain.
 
-        first: output of the first layer before its activation.
+        first: of the first layer, activated.
         """
-        skip2 = _leaky(self.conv2(_leaky(first)))  # (B, 128, H/8, W/8)
+        skip2 = _leaky(self.conv2(first))  # (B, 128, H/8, W/8)
         skip3 = _leaky(self.conv3_1(_leaky(self.conv3(skip2))))  # (B, 256, H/16, W/16)
         skip4 = _leaky(self.conv4_1(_leaky(self.conv4(skip3))))  # (B, 512, H/32, W/32)
         skip5 = _leaky(self.conv5_1(_leaky(self.conv5(skip4))))  # (B, 512, H/64, W/64)

@@ -50,7 +50,7 @@ def _compile(model: VideoModel, mode: str) -> None:
     torch._inductor.config.freezing = True  # weights are constants: reordered once, normalisation folded
     model.features.forward = torch.compile(model.features.forward, mode=mode)
     if model.flow_net is not None:
-        model.flow_net.between = torch.compile(model.flow_net.between, mode=mode)
+        model.flow_net.after_first_layer = torch.compile(model.flow_net.after_first_layer, mode=mode)
     embed_net = parts_of(model).get("embed_net")
     if embed_net is not None:
         embed_net.forward = torch.compile(embed_net.forward, mode=mode)

@@ -127,7 +127,7 @@ class _Bottleneck(nn.Module):
         x = F.relu(self.bn_branch2a(self.branch2a(x)), inplace=True)
         x = F.relu(self.bn_branch2b(self.branch2b(x)), inplace=True)
         x = self.bn_branch2c(self.branch2c(x))
-        return F.relu(x + shortcut, inplace=True)
+        return F.relu(_sum(x, shortcut), inplace=True)
 
 
 class _Basic(nn.Module):
@@ -161,7 +161,12 @@ class _Basic(nn.Module):
         shortcut = x if self.branch1 is None else self.bn_branch1(self.branch1(x))
         x = F.relu(self.bn_branch2a(self.branch2a(x)), inplace=True)
         x = self.bn_branch2b(self.branch2b(x))
-        return F.relu(x + shortcut, inplace=True)
+        return F.relu(_sum(x, shortcut), inplace=True)
+
+
+def _sum(x: Tensor, shortcut: Tensor) -> Tensor:
+    """x + shortcut; without gradients in the memory of `x`, which nothing else reads: new memory costs more time."""
+    return x + shortcut if torch.is_grad_enabled() else x.add_(shortcut)
 
 
 def unit_names(depth: int) -> list[list[str]]:

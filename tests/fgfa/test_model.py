@@ -122,6 +122,7 @@ def _window_trace(model: FGFA, videos: list[int], batch_images: int, monkeypatch
     rows = []
 
     def between(current, others):
+        others = torch.cat(others)
         asked.append((current[0, 0, 0, 0].item(), others[:, 0, 0, 0].tolist()))
         return torch.zeros_like(others[:, :2]), None
 
