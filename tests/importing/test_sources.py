@@ -14,7 +14,7 @@ from lib.importing.coco import read_coco
 from lib.importing.csv_boxes import images_of, read_csv
 from lib.importing.source import Box, Source
 from lib.importing.yolo import read_yolo
-from lib.visualize.clip import VideoWriter
+from lib.visualize.video_writer import VideoWriter
 
 HEADER = "frame,label,x1,y1,x2,y2\n"
 

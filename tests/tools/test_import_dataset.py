@@ -16,7 +16,7 @@ from lib.data.dataset_check import check_image_set, find_image_sets
 from lib.data.imagenet_vid import ImageNetVID
 from lib.data.roidb import load_roidb
 from lib.errors import InputError
-from lib.visualize.clip import VideoWriter
+from lib.visualize.video_writer import VideoWriter
 from tests.data.toy_vid import write_toy
 from tools import evaluate, export_coco
 from tools import import_dataset as tool
