@@ -105,7 +105,8 @@ def annotated(detector: VideoDetector, source: FrameSource, limit: int, timing: 
 
 def join(columns: Sequence[Column], out: Path, fps: float = 0.0, codec: str = "h264", on_sheet: int = 4) -> list[Path]:
     """Write the clip and its contact sheet; returns their paths. Raises SourceError for different lengths."""
-    sheet_path = check_output(out.with_suffix(".png"))
+    sheet_path = out.with_suffix(".png")
+    check_output(sheet_path)
     sheet = ContactSheet(on_sheet, width=min(1920, 480 * len(columns)))
     titles = [column.title for column in columns]
     with VideoWriter(out, fps or columns[0].fps or DEFAULT_FPS, codec) as video:
