@@ -17,6 +17,7 @@ RANGES = (
     "easydict>=1.10",
     "pycocotools>=2.0.7",
     "tqdm>=4.65",
+    "av>=17",
     "tensorboard>=2.14",
     "matplotlib>=3.8",
     "scipy>=1.11",
