@@ -1,8 +1,8 @@
-"""Check a data set: count objects by class, list and motion, and name all that is missing, broken or left out.
+"""Check a data set: count objects by class, list and motion, and name everything that is missing, broken or left out.
 
-The exit status is 1 where something is wrong: a file that is missing or cannot be read, an impossible box, a video
-with gaps or of another length than the list says. What is only left out, such as objects outside the class list, is
-named too.
+The exit status is 1 if something is wrong: a file that is missing or cannot be read, an impossible box, a video with
+gaps or of another length than the list says. Items that are only left out, such as objects outside the class list, are
+listed too.
 
 Example: python tools/check_dataset.py --dataset-path data/ILSVRC2015
 Example: python tools/check_dataset.py --dataset-path data/mine --image-set VID_val_videos --images --json check.json

@@ -1,6 +1,6 @@
-"""Looks through an image set for what is missing, broken, or dropped: every list line, image, annotation and box.
+"""Check an image set for missing, broken and dropped items: every list line, image, annotation and box.
 
-Nothing here stops at the first fault, as loading does; everything that is found is named with its reason.
+Loading stops at the first fault; this check reports all of them, each with its reason.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ class SetCheck:
 def check_image_set(
     root: str | os.PathLike, name: str, classes: Classes, decode: bool, annotations_only: bool = False, workers: int = 1
 ) -> SetCheck:
-    """Look through one image set.
+    """Check one image set.
 
-    decode: read every listed image, and compare its size. annotations_only: do without images.
+    decode: read every listed image and compare its size. annotations_only: do not require images.
     """
     check = SetCheck(name)
     try:
@@ -279,6 +279,6 @@ def find_image_sets(root: str | os.PathLike) -> list[str]:
 
 
 def count_findings(findings: Sequence[Finding]) -> dict[str, int]:
-    """How many there are of each kind, in the order of WRONG and LEFT_OUT."""
+    """The number of findings of each kind, in the order of WRONG and LEFT_OUT."""
     counts = Counter(finding.kind for finding in findings)
     return {kind: counts[kind] for kind in (*WRONG, *LEFT_OUT) if counts[kind]}

@@ -1,9 +1,10 @@
 """The four lists of the originals, made from the files of a data set (data/README.md).
 
-The rules were read off the published lists. DET_train_30classes: class after class, the still images that show it,
-ILSVRC2014's before ILSVRC2013's and otherwise by name, the first 2,000 of each class, but all of snake; so an image
-with two classes is there twice. VID_train_15frames: of every training video the middle frame of each fifteenth of it,
-all frames where it has no more than fifteen. VID_val_videos and VID_val_frames: all frames of all videos.
+The rules were derived from the published lists. DET_train_30classes: class by class, the still images that show it,
+ILSVRC2014's before ILSVRC2013's and otherwise by name, the first 2,000 of each class, but all of snake; an image with
+two classes is therefore listed twice. VID_train_15frames: each training video is divided into fifteen parts, and the
+middle frame of each is taken; a video with at most fifteen frames is taken whole. VID_val_videos and VID_val_frames:
+all frames of all videos.
 
 Made from the same files, the lists equal the published ones line by line.
 """
@@ -143,7 +144,7 @@ def _age(path: Path) -> tuple[int, str]:
 
 
 def _names_in(paths: Sequence[Path], workers: int) -> list[frozenset[str]]:
-    """What each annotation file shows."""
+    """The annotation names in each annotation file."""
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     found: list[frozenset[str]] = []
     with (

@@ -1,6 +1,6 @@
 """The training entries ("roidb"): all frames with objects of all sets, each set followed by its mirrored copies.
 
-See docs/rules.md, section 3. What was left out, and why, is written to the log.
+See docs/rules.md, section 3. The log says how many frames and objects were left out, and why.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def load_roidb(
 
 
 def _entries(dataset: ImageNetVID) -> tuple[Roidb, str]:
-    """The frames of one set that have an object to learn from, not mirrored, and the account of the others."""
+    """The usable frames of one set, not mirrored, and a sentence about the others."""
     image_set, index = dataset.image_set, dataset.index
     labels = index.labels(dataset.classes)
     boxes, inside = index.training_boxes()
@@ -143,7 +143,7 @@ def _entries(dataset: ImageNetVID) -> tuple[Roidb, str]:
 
 
 def _account(name: str, index: AnnotationIndex, labels: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> str:
-    """One sentence on what of a set is used and what is not."""
+    """One sentence that counts the used and unused frames and objects of a set, by reason."""
     frames = index.frame_of_object()
     objects = np.diff(index.offsets)
     unknown = np.bincount(frames[labels == 0], minlength=index.num_frames)
