@@ -67,6 +67,16 @@ except ImportError as error:
     )
 
 
+def require_compiler() -> None:
+    """End the build with one line where there is no C++ compiler, or no headers of Python's. Windows finds its own."""
+    compiler = os.environ.get("CXX", "c++" if MACOS else "g++").split()[0]
+    if not WINDOWS and shutil.which(compiler) is None:
+        cure = "xcode-select --install" if MACOS else "sudo apt install g++ (or your system's), or set CXX"
+        sys.exit(f"There is no C++ compiler '{compiler}', which builds the operators. Install it: {cure}")
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        sys.exit("Python's C headers (Python.h) are missing. Install them: sudo apt install python3-dev")
+
+
 def choose_cuda() -> tuple[bool, str]:
     """Whether CUDA kernels are to be built, and why; ends the build where they are asked for and cannot be."""
     forced, gpu, nvcc = os.environ.get("FORCE_CUDA"), torch.cuda.is_available(), nvcc_major()
@@ -160,6 +170,7 @@ def evaluation_extensions() -> list[Extension]:
 
 
 os.chdir(HERE)
+require_compiler()
 WITH_CUDA, REASON = choose_cuda()
 print(f"lib.ops._C: torch {torch.__version__}, toolkit {CUDA_HOME}; CPU kernels: yes", flush=True)
 print(f"lib.ops._C: CUDA kernels: {'yes' if WITH_CUDA else 'no'} ({REASON})", flush=True)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make or refresh .venv: the pinned packages of requirements.txt and the built extension. Re-runnable; does only what changed.
-# Example: bash tools/setup_env.sh
+# CPU_ONLY=1 takes torch without its CUDA libraries, which are most of the 6 GB. Example: bash tools/setup_env.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,9 +22,18 @@ sys.exit(not os.path.isfile(os.path.join(sysconfig.get_paths()["include"], "Pyth
 PY
 
 # A stamp says what the last finished set-up was made from, so that a second run has nothing to do.
-wanted=$(sha256sum requirements.txt | cut -d' ' -f1)
+CPU_ONLY="${CPU_ONLY:-}"
+wanted=$(sha256sum requirements.txt | cut -d' ' -f1)${CPU_ONLY:+-cpu}
 if [ "$(cat .venv/requirements.sha256 2>/dev/null)" != "$wanted" ]; then
-  step "Installing the pinned packages (about 6 GB on disk: torch comes with its CUDA libraries)"
+  if [ -n "$CPU_ONLY" ]; then
+    step "Installing torch without CUDA"
+    .venv/bin/python -m pip install --disable-pip-version-check --progress-bar on \
+      --index-url https://download.pytorch.org/whl/cpu $(grep -E '^torch(vision)?==' requirements.txt) \
+      || fail "PyTorch's index of CPU builds cannot be reached; without CPU_ONLY=1 torch comes from PyPI, with CUDA"
+    step "Installing the other pinned packages"
+  else
+    step "Installing the pinned packages (about 6 GB on disk: torch comes with its CUDA libraries; CPU_ONLY=1 leaves them out)"
+  fi
   .venv/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.txt
   # opencv-python wants the system's libGL and glib even where no window is ever opened.
   if ! .venv/bin/python -c "import cv2" 2>/dev/null; then

@@ -21,7 +21,9 @@ try:
 except ImportError as error:
     raise ImportError(
         f"lib.ops needs its compiled extension, which does not load: {error}\n"
-        f"Build it, for the torch that is installed now, from the top folder of this repository:\n    {INSTALL_COMMAND}"
+        f"It loads with the version of torch that it was built against; {torch.__version__} is installed now. Build it "
+        f"again, from the top folder of this repository:\n    {INSTALL_COMMAND}\n"
+        "or, if it was installed by pip: pip install --force-reinstall --no-deps --no-cache-dir PLACE"
     ) from error
 
 

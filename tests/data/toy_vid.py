@@ -61,3 +61,11 @@ def write_toy(root: Path) -> Path:
 
 
 _FRAMES = [("b", 0), ("b", 1), ("b", 2), ("c", 0), ("c", 1)]
+
+
+def write_clip(path: Path, values: list[int], size_hw=(48, 64)) -> None:
+    """A video file of one grey frame for each of `values`, 10 a second."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, size_hw[::-1])
+    for value in values:
+        writer.write(np.full((*size_hw, 3), value, np.uint8))
+    writer.release()

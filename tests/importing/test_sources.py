@@ -14,7 +14,7 @@ from lib.importing.coco import read_coco
 from lib.importing.csv_boxes import images_of, read_csv
 from lib.importing.source import Box, Source
 from lib.importing.yolo import read_yolo
-from lib.visualize.video_writer import VideoWriter
+from tests.data.toy_vid import write_clip
 
 HEADER = "frame,label,x1,y1,x2,y2\n"
 
@@ -162,9 +162,7 @@ def test_one_csv_file_of_several_videos_and_a_folder_of_files(tmp_path):
 
 
 def test_frames_of_a_video_file_are_numbered(tmp_path):
-    with VideoWriter(tmp_path / "a.mp4", 10) as video:
-        for _ in range(3):
-            video.write(np.zeros((48, 64, 3), np.uint8))
+    write_clip(tmp_path / "a.mp4", [0, 0, 0])
     (tmp_path / "a.csv").write_text(f"{HEADER}1,car,1,1,9,9\n3,car,1,1,9,9\n")
     assert list(read_csv(tmp_path / "a.csv", tmp_path, "0-inclusive", 1).videos[0].boxes) == [0, 2]
     (tmp_path / "a.csv").write_text(f"{HEADER}0,car,1,1,9,9\n")

@@ -16,8 +16,7 @@ from lib.data.dataset_check import check_image_set, find_image_sets
 from lib.data.imagenet_vid import ImageNetVID
 from lib.data.roidb import load_roidb
 from lib.errors import InputError
-from lib.visualize.video_writer import VideoWriter
-from tests.data.toy_vid import write_toy
+from tests.data.toy_vid import write_clip, write_toy
 from tools import evaluate, export_coco
 from tools import import_dataset as tool
 
@@ -171,9 +170,7 @@ def test_a_video_file_and_a_folder_of_csv_files(tmp_path):
     for place in (videos, boxes):
         place.mkdir()
     for name in ("day one", "night"):
-        with VideoWriter(videos / f"{name}.mp4", 10) as video:
-            for value in (0, 120, 240):
-                video.write(np.full((48, 64, 3), value, np.uint8))
+        write_clip(videos / f"{name}.mp4", [0, 120, 240])
         (boxes / f"{name}.csv").write_text("frame,label,x1,y1,x2,y2,track\n1,car,1,1,9,9,left\n2,car,2,1,9,9,left\n")
     tool.main(["--train", str(boxes), "--frames", str(videos), "--val-share", "0.5", "--out", str(tmp_path / "out")])
     folder = tmp_path / "out/Data/VID/train/day_one"

@@ -7,17 +7,25 @@ into, and fetches one only where there is none.
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from dependencies import BUILD, TORCH, is_installed, target_folders
+from dependencies import BUILD, OLDEST_PYTHON, TORCH, is_installed, target_folders
 from setuptools import build_meta
 
 
 def build_requirements() -> list[str]:
-    """What pip is to put into the environment of the build."""
+    """What pip is to put into the environment of the build. Ends the build for a Python that is too old.
+
+    pip looks at `requires-python` only after this, and would say instead that there is no torch.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        sys.exit(
+            f"flow-vod needs Python {'.'.join(map(str, OLDEST_PYTHON))} or newer; this is {platform.python_version()}."
+        )
     return [*BUILD, *([] if is_installed("torch", target_folders()) else [TORCH])]
 
 

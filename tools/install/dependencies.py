@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from importlib import metadata
 
 # The oldest versions that the tests pass with (tools/test_versions.sh runs them: tools/install/oldest.txt)
+OLDEST_PYTHON = (3, 10)
 TORCH = "torch>=2.11"
 RANGES = (
     "numpy>=1.26",
