@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -83,7 +84,8 @@ class Worker:
         process, self._process = self._process, None
         if process is None:
             return None
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
         try:
             status = process.wait(5)
         except subprocess.TimeoutExpired:
