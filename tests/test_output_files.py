@@ -316,8 +316,6 @@ def test_this_process_holds_a_folder_once(tmp_path):
 
 def test_a_folder_that_cannot_be_held_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    refused = pytest.raises(
-        OutputError, match=r"file: cannot be written \(.*file is a file, not a folder\); give another name"
-    )
+    refused = pytest.raises(OutputError, match=r"file is a file, not a folder")
     with refused, hold_folder(tmp_path / "file"):
         pass

@@ -11,9 +11,12 @@ Example: python tools/fuzz.py --kind annotation yaml --minutes 2
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.command_line import count, positive_number, run_script
 from lib.files import output_errors

@@ -1,4 +1,4 @@
-"""A whole synthetic data set: made in parallel, put in place when it is complete, never over something else."""
+"""Write a whole synthetic data set: in parallel, moved into place when it is complete, never over other files."""
 
 from __future__ import annotations
 

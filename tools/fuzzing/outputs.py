@@ -26,7 +26,8 @@ from lib.files import hold_file, hold_folder, output_errors, write_json, write_t
 from lib.structures import Detections, Frame, GroundTruth
 from lib.synthetic.casting import Settings
 from lib.synthetic.dataset import Plan, make_dataset
-from lib.visualize.clip import ContactSheet, VideoWriter, write_image
+from lib.visualize.clip import ContactSheet, write_image
+from lib.visualize.video_writer import VideoWriter
 from tools.fuzzing.attempts import Input, Kind, WrongError
 
 _PICTURE = np.random.RandomState(0).randint(0, 256, (48, 64, 3)).astype(np.uint8)
