@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import stat
@@ -19,6 +20,7 @@ from typing import IO, Any
 from lib.errors import InputError
 
 _log = logging.getLogger(__name__)
+_TEMPORARY = re.compile(r"\..*\.(\d+)-[0-9a-f]{8}\.part(\..*)?", re.DOTALL)  # what `_temporary` makes
 
 
 class OutputError(InputError):
@@ -215,6 +217,7 @@ _held: set[Path] = set()  # folders and files that this process holds: the syste
 def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
     """Make `folder` and keep other runs out of it during the block; the system lets go when the process ends.
 
+    Half-written files that a killed process has left there are removed.
     The lock is on the file `.lock` in it, which says who holds it. Raises FolderInUseError where another run does,
     OutputError where the folder cannot be written. On a file system without locks it says so in the log and goes on.
     """
@@ -233,11 +236,29 @@ def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
                 )
             os.ftruncate(file, 0)
             os.write(file, f"process {os.getpid()} on {socket.gethostname()}, started {time.asctime()},".encode())
+            _remove_abandoned(folder)
         _held.add(folder)
         yield folder
     finally:
         _held.discard(folder)
         os.close(file)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete the temporary files of `replacing` whose process has gone: one of a large checkpoint takes its room."""
+    for path in folder.iterdir() if os.name == "posix" else ():  # elsewhere os.kill is no way to ask
+        if (match := _TEMPORARY.fullmatch(path.name)) and not _lives(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's process, or no number of one
+        return True
+    return True
 
 
 @contextlib.contextmanager
