@@ -93,6 +93,8 @@ class Command:
     def _texts(self, pattern: str) -> list[str]:
         found = []
         for path in self.folder.glob(f"output/*/*/{pattern}"):
+            if path.name.startswith("."):  # half-written
+                continue
             with contextlib.suppress(FileNotFoundError):  # renamed or removed since
                 found.append(path.read_text())
         return found
@@ -280,7 +282,7 @@ def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
 
 def compare_trainings(straight: Path, killed: Path) -> list[str]:
     """What differs between the folders of two trainings: in the files there, in checkpoints, in logged figures."""
-    names = [sorted(path.name for path in folder.glob("*.pth")) for folder in (straight, killed)]
+    names = [sorted(path.name for path in folder.glob("tiny-*.pth")) for folder in (straight, killed)]
     hidden = [path.name for path in killed.iterdir() if ".part" in path.name]
     found = [f"left over: {name}" for name in hidden]
     if names[0] != names[1]:

@@ -87,7 +87,10 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # torchrun keeps its store when it restarts the processes: without a prefix they would wait for addresses of before
+    store, rank, size = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"restart_{processes.restarts}", store)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
     try:
         with loss_of_a_process(processes):
             yield
