@@ -1,8 +1,9 @@
 """Say whether reading or the network limits a training, and how many reader processes to take.
 
 Times the training loader of a configuration with 0, 1, 2, 4, ... reader processes (TRAIN.WORKERS), and the model's
-updates on a batch that is in memory already. Every round gives each of them a turn, so that the comparison holds on a machine
-whose speed drifts; medians are printed. On a CPU, reading and training share the cores: the figures are of each alone.
+updates on a batch that is in memory already. Every round gives each of them a turn, so that the comparison holds on a
+machine whose speed drifts; medians are printed. On a CPU, reading and training share the cores: the figures are of each
+alone.
 
 Example: python tools/benchmark_loader.py --cfg configs/fgfa/resnet_v1_18_flownet_synthetic_vid.yaml --most-workers 2
 """
@@ -145,8 +146,8 @@ def advice(model: float, reading: dict[int, float]) -> str:
         return f"the network limits the training; take TRAIN.WORKERS={enough[0]}"
     best = max(reading, key=lambda workers: (reading[workers], -workers))
     return (
-        f"reading limits the training to {reading[best] / model:.0%} of the network's speed; take TRAIN.WORKERS={best}, "
-        "or try more (--most-workers), smaller images on disk, or TRAIN.CACHE_MB"
+        f"reading limits the training to {reading[best] / model:.0%} of the network's speed; take "
+        f"TRAIN.WORKERS={best}, or try more (--most-workers), smaller images on disk, or TRAIN.CACHE_MB"
     )
 
 

@@ -37,9 +37,9 @@ class SharedLosses:
         self._model = model
         self._parallel: DistributedDataParallel | None = None
         if processes.size > 1:
-            # Unused: Deep Feature Flow leaves its flow network out where all reference frames are the frames themselves.
-            # With this, gradients also keep their places in the buckets, so that after a resume they are summed in the
-            # same order. The buffers are those of `RunningStatistics`.
+            # Unused: Deep Feature Flow leaves its flow network out where all reference frames are the frames
+            # themselves. With this, gradients also keep their places in the buckets, so that after a resume they are
+            # summed in the same order. The buffers are those of `RunningStatistics`.
             options = inspect.signature(DistributedDataParallel).parameters
             sync = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before 2.13
             self._parallel = DistributedDataParallel(_Losses(model), find_unused_parameters=True, **{sync: False})

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 import rfcn.test
-from lib.config import Config, to_dict
 from lib.command_line import run_script
+from lib.config import Config, to_dict
 from lib.data.classes import Classes
 from lib.engine.checkpoint import Identity, save_tensors
 from lib.engine.distributed import joined, processes_from_environment
@@ -100,7 +100,10 @@ def write_test_set(root: Path) -> None:
     lengths, lines, frame_id = (2, 5, 1, 3, 4), [], 1
     for number, length in enumerate(lengths):
         for i in range(length):
-            objects = [(BIRD, (i, i, 19 + i, 19 + i), "<trackid>1</trackid>"), (AIRPLANE, (2, 2, 60, 40), "<trackid>2</trackid>")]
+            objects = [
+                (BIRD, (i, i, 19 + i, 19 + i), "<trackid>1</trackid>"),
+                (AIRPLANE, (2, 2, 60, 40), "<trackid>2</trackid>"),
+            ]
             write_frame(root, f"VID/val/{number}/{i:06d}", objects)
         lines.append(f"val/{number} {frame_id} 0 {length}")
         frame_id += length
@@ -115,7 +118,7 @@ def write_test_set(root: Path) -> None:
     save_tensors({"model": model.state_dict()} | identity.to_content(), root / "weights.pth")
 
 
-def test_rfcn(folder: Path, dies: bool = False) -> None:
+def detect_by_rfcn(folder: Path, dies: bool = False) -> None:
     """Detect in the test set beside `folder`; the videos that each life of each process begins go to a file.
 
     dies: the last process does, in the first life that has results of its first video.
@@ -142,8 +145,8 @@ def test_rfcn(folder: Path, dies: bool = False) -> None:
         RFCN.begin_clip = whole
 
 
-def test_rfcn_with_a_loss(folder: Path) -> None:
-    test_rfcn(folder, dies=True)
+def detect_by_rfcn_with_a_loss(folder: Path) -> None:
+    detect_by_rfcn(folder, dies=True)
 
 
 RUNS = {
@@ -151,8 +154,8 @@ RUNS = {
     "tiny_with_mean_gradients": train_tiny_with_mean_gradients,
     "tiny_with_a_loss": train_tiny_with_a_loss,
     "detectors": train_detectors,
-    "test": test_rfcn,
-    "test_with_a_loss": test_rfcn_with_a_loss,
+    "test": detect_by_rfcn,
+    "test_with_a_loss": detect_by_rfcn_with_a_loss,
 }
 
 

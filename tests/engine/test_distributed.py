@@ -109,5 +109,7 @@ def test_torchrun_restarts_a_run_that_ends_as_one_without_a_loss(runs, tmp_path)
 
 def test_batches_that_cannot_be_shared_are_refused():
     assert batches_of_process(Processes(1, 2), 4) == 2
-    with pytest.raises(DistributedError, match=r"BATCHES_PER_UPDATE 4 cannot be shared .* among 3 .*; start 1 or 2 or 4"):
+    with pytest.raises(
+        DistributedError, match=r"BATCHES_PER_UPDATE 4 cannot be shared .* among 3 .*; start 1 or 2 or 4"
+    ):
         batches_of_process(Processes(0, 3), 4)
