@@ -277,35 +277,6 @@ def test_a_folder_is_held_against_other_processes_until_they_end(tmp_path):
     other.stdin.close(), other.stdout.close(), again.stdin.close(), again.stdout.close()
 
 
-def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(tmp_path):
-    code = """
-    from lib.files import writing
-    with writing({path!r}) as file:
-        file.write(b"half")
-        file.flush()
-        print("writing", flush=True)
-        input()
-    """
-    killed, alive = (
-        in_another_process(code.format(path=str(tmp_path / name))) for name in ("weights-0001.pth", "other.pth")
-    )
-    for process in (killed, alive):
-        assert process.stdout.readline() == "writing\n"
-    kept = [tmp_path / name for name in (".mine.part", "x.123-00000000.part", "weights.pth", ".lock")]
-    for path in kept:
-        path.write_text("kept")
-    killed.kill()
-    killed.wait()
-    assert len(list(tmp_path.glob(".*.part.pth"))) == 2
-    with hold_folder(tmp_path):
-        (left,) = tmp_path.glob(".*.part.pth")
-        assert left.name.startswith(f".other.{alive.pid}-"), "its process still writes"
-        assert all(path.exists() for path in kept)
-    alive.communicate("\n")
-    assert (tmp_path / "other.pth").read_bytes() == b"half"
-    killed.stdin.close(), killed.stdout.close()
-
-
 def test_a_folder_is_held_against_this_process_under_any_name(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "run")
     with hold_folder(tmp_path / "run"):
@@ -323,7 +294,7 @@ def test_a_folder_is_held_against_this_process_under_any_name(tmp_path):
         pass
 
 
-def test_a_lock_outlives_no_reader_process(tmp_path):
+def test_a_lock_is_not_inherited_by_reader_processes(tmp_path):
     """Reader processes are copies of the training; one that is left over must not keep the folder."""
     code = """
     import os, time
