@@ -16,7 +16,7 @@ from lib.errors import InputError
 from tests.data.toy_vid import AIRPLANE, BIRD, write_toy
 from tests.models.small import small_config, with_video_keys
 from tests.models.small_checkpoints import METHODS, write_old_checkpoint
-from tools.speed_accuracy import main, parse_arguments, settings_of
+from tools.speed_accuracy import BOTH, MIDDLE, main, parse_arguments, settings_of
 
 CLASSES = Classes(("airplane", "bird"), (AIRPLANE, BIRD))
 MOTIONS = ("all", "slow", "medium", "fast")
@@ -82,11 +82,11 @@ def test_points_are_those_asked_for_in_the_order_of_the_curves(measured):
 @pytest.mark.parametrize(
     ("script", "name", "curve", "label", "values"),
     [
-        (dff.test, "dff_1", "DFF, both, in the middle", "2", ["TEST.KEY_FRAME_POSITION=middle", "TEST.PROPAGATE_FROM=both"]),
+        (dff.test, "dff_1", "DFF, both, in the middle", "2", [MIDDLE, BOTH]),
         (dff.test, "dff_1", "DFF", "1", ["TEST.KEY_FRAME_INTERVAL=1"]),
         (fgfa.test, "fgfa", "FGFA", "3", ["TEST.KEY_FRAME_INTERVAL=1"]),
     ],
-)  # fmt: skip
+)
 def test_accuracy_is_that_of_the_methods_test(measured, places, tmp_path, script, name, curve, label, values):
     folder, own = places
     if "TEST.KEY_FRAME_INTERVAL=1" not in values:
