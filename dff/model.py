@@ -18,16 +18,16 @@ from lib.models.flownet_s import FlowNetS
 from lib.models.frame_batches import stack_frames
 from lib.models.postprocess import RawDetections
 from lib.models.video_model import KnownFlow
-from lib.ops import flow_warp
+from lib.ops import flow_warp, warp_format
 from lib.structures import Frame, Inside, TrainingBatch
 
 
 @dataclass
 class KeyFrame:
-    """What is kept of a key frame.
+    """The data of a key frame that is kept for later frames.
 
-    frame: which one it was. index: its place in the clip, from 0. flow_part: of its image, as the one that a flow
-    points into (`FlowNetS.other_part`). features: (1, C, H/16, W/16), as they were computed.
+    frame: the frame, without its image. index: its position in the clip, from 0. flow_part: its part of the flow
+    network's first layer as the frame that a flow points into (`FlowNetS.other_part`). features: (1, C, H/16, W/16).
     """
 
     frame: Frame
@@ -43,10 +43,10 @@ Flow = tuple[Tensor, Tensor]  # (M, 2, h, w) in cells, and the scale map (M, C, 
 class DFF(nn.Module):
     """Detects in key frames' own features, and in any other frame in features warped from key frames. A `VideoModel`.
 
-    The flow network gives, for each cell of a frame, the place in the key frame that it shows; the key frame's features
-    are read there and multiplied by the scale map. They always come straight from a key frame, never from one frame to
-    the next. rule: which frames are key frames, and which of them a frame's features come from.
-    known_flow: takes the place of the learned flow in testing; the scale map stays the learned one.
+    For each cell of a frame, the flow network predicts the corresponding position in the key frame; the key frame's
+    features are read there and multiplied by the scale map. Features are always warped from a key frame directly, never
+    from frame to frame. rule: which frames are key frames, and which of them a frame's features come from.
+    known_flow: replaces the learned flow in testing; the scale map stays the learned one.
     """
 
     lr_mult = {"Convolution5_scale_bias": 0.0}  # as the originals train
@@ -66,13 +66,14 @@ class DFF(nn.Module):
     def losses(self, batch: TrainingBatch, rng: np.random.RandomState) -> dict[str, Tensor]:
         """Named loss terms and metrics of a batch of (current, reference) pairs; see `Detector.losses`.
 
-        Features are computed of the reference only. Where it is the current frame itself they are taken as they are,
-        and nothing of the sample reaches the flow network. Raises ValueError for other than one reference per sample.
+        Features are computed for the reference only. If it is the current frame itself, they are used without warping,
+        and the sample does not pass through the flow network. Raises ValueError unless there is one reference per
+        sample.
         """
         return self.detector.losses(self.training_features(batch), batch, rng)
 
     def training_features(self, batch: TrainingBatch) -> Tensor:
-        """The map (B, C, H/16, W/16) that the losses of `batch` are about."""
+        """The features (B, C, H/16, W/16) from which the losses of `batch` are computed."""
         if batch.frames.shape[1] != 2:
             raise ValueError(f"DFF trains on a frame and one reference frame, not {batch.frames.shape[1]} frames")
         currents, references = batch.frames.unbind(dim=1)  # (B, 3, H, W) each
@@ -84,20 +85,23 @@ class DFF(nn.Module):
         return features.to(warped.dtype).index_copy(0, moved, warped)
 
     def begin_clip(self, batch_images: int = 1, inside: bool = False) -> DFFClip:
-        """See `VideoModel.begin_clip`. By the originals' rule frames are answered at once, or with their batch."""
+        """See `VideoModel.begin_clip`. With the originals' key-frame rule, frames are answered at once or by batch."""
         return DFFClip(self, batch_images, inside)
 
     @torch.no_grad()
     def key_frame(self, frame: Frame, index: int) -> KeyFrame:
-        """Compute the features of a key frame; index: its place in the clip."""
+        """Compute the features of a key frame; index: its position in the clip."""
         images, _ = stack_frames([frame], next(self.parameters()).device)  # (1, 3, H, W)
         flow_part = self.flow_net.other_part(self.flow_net.halve(images))
-        features = self.features(images).contiguous().to(images.dtype)  # the warp is not in reduced precision
+        features = self.features(images).to(images.dtype)  # the warp is not in reduced precision
+        features = features.contiguous(memory_format=warp_format(images.device))  # once, not for every frame
+        if features.is_cuda:
+            features = features.clone()  # a CUDA graph writes its next result to the same memory
         return KeyFrame(frame.without_image(), index, flow_part, features)
 
     @torch.no_grad()
     def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
-        """The flow from a frame to a key frame, and the scale map, of one frame each."""
+        """The flow from one frame to a key frame, and the scale map."""
         images, _ = stack_frames([frame], key.features.device)  # (1, 3, H, W)
         return self._flow([frame], self.flow_net.halve(images), [key])
 
@@ -107,22 +111,26 @@ class DFF(nn.Module):
     ) -> RawDetections:
         """Boxes and class probabilities in B frames of one size.
 
-        sources: for each frame the key frames that its features come from; a key frame's own is itself. flow: of the
-        frames that are no key frames, in order, where it has been computed already.
+        sources: for each frame, the key frames that its features come from; a key frame's source is itself. flow: of
+        the frames that are not key frames, in order, if it has been computed already.
         """
         images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
         moved = [n for n, frame in enumerate(frames) if sources[n][0][0].frame.index != frame.index]
-        features = [None if n in moved else sources[n][0][0].features[0] for n in range(len(frames))]
+        parts = [None if n in moved else sources[n][0][0].features for n in range(len(frames))]  # (1, C, h, w) each
         if moved:
-            halves = self.flow_net.halve(images[moved])  # (M, 3, H/2, W/2)
+            halves = self.flow_net.halve(_rows(images, moved))  # (M, 3, H/2, W/2)
             arrived = self.propagate([frames[n] for n in moved], halves, [sources[n] for n in moved], inside, flow)
-            for n, one in zip(moved, arrived, strict=True):
-                features[n] = one
+            if len(moved) == len(frames):
+                parts = [arrived]
+            else:
+                for m, n in enumerate(moved):
+                    parts[n] = arrived[m : m + 1]
+        features = parts[0] if len(parts) == 1 else torch.cat(parts)  # (B, C, h, w)
         for n, frame in enumerate(frames):
             frame.key_frame = n not in moved
             if inside and frame.key_frame:
                 frame.inside = Inside(features[n], references=[])
-        return RawDetections(frames, *self.detector.predict(torch.stack(features), im_info))
+        return RawDetections(frames, *self.detector.predict(features, im_info))
 
     def propagate(
         self,
@@ -139,14 +147,11 @@ class DFF(nn.Module):
         pairs = [(m, key, share) for m, own in enumerate(sources) for key, share in own]
         rows, keys = [m for m, _, _ in pairs], [key for _, key, _ in pairs]
         if flow is None:
-            flow = self._flow([frames[m] for m in rows], halves[rows], keys)  # (P, 2, h, w), (P, C, h, w)
-        parts: list[list[Tensor]] = [[] for _ in frames]
-        for key in {id(key): key for key in keys}.values():  # the maps of one key frame are read by many flows
-            own = [p for p, other in enumerate(keys) if other is key]
-            warped = flow_warp(key.features, flow[0][own], flow[1][own])  # (P', C, h, w)
-            for p, one in zip(own, warped, strict=True):
-                parts[rows[p]].append(one if pairs[p][2] == 1 else pairs[p][2] * one)
-        features = torch.stack([sum(part[1:], part[0]) for part in parts])
+            flow = self._flow([frames[m] for m in rows], _rows(halves, rows), keys)  # (P, 2, h, w), (P, C, h, w)
+        if all(key is keys[0] and share == 1 for _, key, share in pairs):
+            features = flow_warp(keys[0].features, *flow)
+        else:
+            features = _blended(pairs, flow, len(frames))
         if inside:
             for m, frame in enumerate(frames):
                 own = [p for p, row in enumerate(rows) if row == m]
@@ -155,7 +160,7 @@ class DFF(nn.Module):
         return features
 
     def _flow(self, frames: Sequence[Frame], halves: Tensor, keys: Sequence[KeyFrame]) -> Flow:
-        """The flow from each of P frames, given with their halves, to the key frame in the same place."""
+        """The flow from each of P frames, given with their halves, to the key frame at the same index of `keys`."""
         one = all(key is keys[0] for key in keys)
         others = keys[0].flow_part if one else torch.cat([key.flow_part for key in keys])
         flow, scale = self.flow_net.between(self.flow_net.current_part(halves), others)
@@ -164,12 +169,32 @@ class DFF(nn.Module):
         return flow, scale
 
 
+def _rows(x: Tensor, rows: list[int]) -> Tensor:
+    """`x[rows]`; rows that follow each other are not copied, and a GPU is not waited for."""
+    first, end = rows[0], rows[0] + len(rows)
+    if rows == list(range(first, end)):
+        return x[first:end]
+    return x[torch.tensor(rows).to(x.device, non_blocking=True)]
+
+
+def _blended(pairs: Sequence[tuple[int, KeyFrame, float]], flow: Flow, count: int) -> Tensor:
+    """The features (M, C, h, w) of `count` frames from P warped maps; (frame, key frame, share) of each in `pairs`."""
+    parts: list[list[Tensor]] = [[] for _ in range(count)]
+    for key in {id(key): key for _, key, _ in pairs}.values():  # the maps of one key frame are read by many flows
+        own = [p for p, (_, other, _) in enumerate(pairs) if other is key]
+        warped = flow_warp(key.features, _rows(flow[0], own), _rows(flow[1], own))  # (P', C, h, w)
+        for n, p in enumerate(own):
+            row, _, share = pairs[p]
+            parts[row].append(warped[n : n + 1] if share == 1 else share * warped[n : n + 1])
+    return torch.cat([sum(part[1:], part[0]) for part in parts])
+
+
 @dataclass
 class DFFClip:
     """Deep Feature Flow over one clip (a `ClipDetector`).
 
-    Frames wait for the key frame that they need, and for their batch: a key frame and those that follow it go through
-    the networks together. Where the flow decides on key frames, every frame is answered by itself, at once.
+    Frames wait for the key frame that they need and for their batch: a key frame and the frames after it go through
+    the networks together. If the flow decides on key frames, every frame is answered alone and at once.
     """
 
     model: DFF
@@ -196,7 +221,7 @@ class DFFClip:
         return answers
 
     def _add_by_flow(self, frame: Frame, index: int) -> list[RawDetections]:
-        """The frame becomes a key frame where the flow to the latest one is too long."""
+        """Detect in a frame that becomes a key frame if its flow to the latest key frame is too long."""
         rule, flow = self.model.rule, None
         if self.key is not None and index - self.key.index < rule.interval:
             flow = self.model.flow_to(frame, self.key)
@@ -207,7 +232,7 @@ class DFFClip:
         return [self.model.detect([frame], [[(self.key, 1.0)]], self.inside, flow)]
 
     def close(self) -> list[RawDetections]:
-        # The last segment may end before its key frame: then the frame in the middle of what there is becomes one
+        # If the last segment ends before its key frame, its middle frame becomes a key frame
         rule = self.model.rule
         begin = 0 if self.key is None else self.key.index - rule.offset + rule.interval
         last_segment = [(index, frame) for index, frame in self.waiting if index >= begin]
@@ -218,13 +243,13 @@ class DFFClip:
         return self._answer(after)
 
     def _have_their_keys(self) -> bool:
-        """Whether no waiting frame needs a key frame that has not come yet."""
+        """Whether the key frames of all waiting frames are available."""
         if self.key is None:
             return False
         return not any(index > self.key.index and self.model.rule.waits(index) for index, _ in self.waiting)
 
     def _answer(self, after: KeyFrame | None = None) -> list[RawDetections]:
-        """Detect in the waiting frames; after: the key frame that comes next, where it is known."""
+        """Detect in the waiting frames; after: the next key frame, if it is known."""
         waiting, self.waiting = self.waiting, []
         batches = (waiting[i : i + self.batch_images] for i in range(0, len(waiting), self.batch_images))
         return [

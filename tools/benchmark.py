@@ -18,6 +18,7 @@ import importlib
 import multiprocessing
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from lib.config import Config, load_config
 from lib.data.transforms import Preprocessing
 from lib.engine.benchmarking import Contender, MatmulPeak, host_mb, random_frames, run_rounds
 from lib.engine.device import default_device, device_of
+from lib.engine.memory import held_gib
 from lib.engine.seeding import seed_everything
 from lib.files import check_output, write_json
 from lib.models.build import build_postprocess
@@ -37,6 +39,23 @@ from lib.models.precision import set_precision
 from lib.models.video_model import parts_of
 
 METHODS = ("rfcn", "dff", "fgfa")
+JSON_KEYS = (
+    "method",
+    "device",
+    "precision",
+    "mode",
+    "height",
+    "width",
+    "interval_or_window",
+    "ms_per_frame",
+    "key_ms",
+    "nonkey_ms",
+    "speedup_over_rfcn",
+    "flop_bound_share",
+    "gflops_per_s",
+    "matmul_peak_gflops_per_s",
+    "peak_memory_mb",
+)
 _SEGMENT = 8  # frames that go through the networks together in segment mode
 
 
@@ -60,7 +79,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=count, default=5, help="default: %(default)s")
     parser.add_argument("--threads", type=count, default=0, help="CPU threads; 0: PyTorch's own choice")
     parser.add_argument("--versus", nargs="+", metavar="KEY=VALUE", help="also time every method with these values")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the rows to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT", help="also write the rows, in the printed order, to this file"
+    )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration values, network.DEPTH=50")
     args = parser.parse_intermixed_args(argv)
     if args.window % 2 == 0:
@@ -83,6 +104,7 @@ def contender(args: argparse.Namespace, method: str, more: list[str], device: to
     """A method with random weights, ready to be timed."""
     cfg = config_of(args, method, more)
     torch.manual_seed(0)
+    before = held_gib(device)
     described = importlib.import_module(f"{method}.method").METHOD
     reduced = set_precision(cfg.PRECISION, device)
     model = described.build(cfg, args.classes).eval()
@@ -96,11 +118,13 @@ def contender(args: argparse.Namespace, method: str, more: list[str], device: to
         build_postprocess(cfg, described.score_threshold),
         Preprocessing.from_config(cfg),
         device,
+        cfg.PRECISION,
         flops,
         frames_a_turn={"rfcn": max(2, batch), "dff": args.interval, "fgfa": max(1, batch)}[method],
         batch_images=batch,
         interval=args.interval,
         averaged=args.window if method == "fgfa" else 0,
+        held_gib=held_gib(device) - before,
     )
 
 
@@ -112,7 +136,6 @@ def row_of(args: argparse.Namespace, one: Contender, cfg: Config, peak: MatmulPe
     if base is not None:
         speedup = base.ms_per_frame / one.ms_per_frame
         bound = base.flops_per_frame / flops
-    keys = {name: sum(times) / len(times) if times else None for name, times in (("key", one.key), ("non", one.nonkey))}
     return {
         "method": one.name,
         "device": str(one.device),
@@ -125,11 +148,11 @@ def row_of(args: argparse.Namespace, one: Contender, cfg: Config, peak: MatmulPe
         "interval_or_window": {"rfcn": None, "dff": args.interval, "fgfa": args.window}[one.name],
         "ms_per_frame": one.ms_per_frame,
         "ms_range": [min(one.totals), max(one.totals)],
-        "data_ms": sorted(one.data)[len(one.data) // 2],
-        "net_ms": sorted(one.net)[len(one.net) // 2],
-        "post_ms": sorted(one.post)[len(one.post) // 2],
-        "key_ms": keys["key"],
-        "nonkey_ms": keys["non"],
+        "data_ms": median(one.data),
+        "net_ms": median(one.net),
+        "post_ms": median(one.post),
+        "key_ms": median(one.key) if one.key else None,
+        "nonkey_ms": median(one.nonkey) if one.nonkey else None,
         "frames_per_second": 1000 / one.ms_per_frame,
         "speedup_over_rfcn": speedup,
         "flop_bound_share": None if speedup is None else speedup / bound,
@@ -193,21 +216,20 @@ def main(argv: list[str] | None = None) -> list[dict]:
     seed_everything(0, deterministic=False)
     torch.set_num_threads(args.threads or torch.get_num_threads())
     settings = [[], *([args.versus] if args.versus else [])]
-    timed: list[tuple[Contender, Config, MatmulPeak, int]] = []
+    timed: list[tuple[Contender, Config, int]] = []
     for number, more in enumerate(settings):
         for method in args.methods:
             cfg = config_of(args, method, more)
-            dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(cfg.PRECISION, torch.float32)
-            timed.append((contender(args, method, more, device), cfg, MatmulPeak(device, dtype), number))
-    peaks = {peak.dtype: peak for _, _, peak, _ in timed}
+            timed.append((contender(args, method, more, device), cfg, number))
+    peaks = {cfg.PRECISION: MatmulPeak(device, cfg.PRECISION) for _, cfg, _ in timed}
     with tqdm(total=args.rounds, unit="round", desc="timing", dynamic_ncols=True) as bar:
         for one, *_ in timed:
             one.begin(random_frames(*args.size))
         run_rounds([one for one, *_ in timed], list(peaks.values()), args.rounds, bar.update)
     rows = []
-    for one, cfg, peak, number in timed:
-        base = next((other for other, _, _, n in timed if other.name == "rfcn" and n == number), None)
-        rows.append(row_of(args, one, cfg, peaks[peak.dtype], base))
+    for one, cfg, number in timed:
+        base = next((other for other, _, n in timed if other.name == "rfcn" and n == number), None)
+        rows.append(row_of(args, one, cfg, peaks[cfg.PRECISION], base))
         if device.type == "cpu":
             rows[-1]["peak_memory_mb"] = memory_alone(argv, one.name, settings[number])
     print(table(rows))
@@ -215,7 +237,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         ratio = one["ms_per_frame"] / other["ms_per_frame"]
         print(f"{one['method']}: {' '.join(args.versus)} is {ratio:.2f}x as fast")
     if args.json:
-        write_json(args.json, rows)
+        write_json(args.json, [{key: row[key] for key in JSON_KEYS} for row in rows])
     return rows
 
 

@@ -1,5 +1,5 @@
-// The loops of aggregate over the channels of one position. They do not depend on PyTorch: a test compiles them by
-// themselves, for one instruction set after the other, and compares the bits.
+// The loops of aggregate and of flow_warp, channels last, over the channels of one position. They do not depend on
+// PyTorch: a test compiles them by themselves, for one instruction set after the other, and compares the bits.
 #pragma once
 
 #include <algorithm>
@@ -73,6 +73,14 @@ VOD_INSTRUCTION_SETS void read_sample(const Sample<S, T>& sample, int64_t count,
   const Sample<S, T> from = sample;
   for (int64_t channel = 0; channel < count; ++channel) {
     out[channel] = from[channel];
+  }
+}
+
+template <typename T>
+VOD_INSTRUCTION_SETS void read_scaled_sample(const Sample<T, T>& sample, const T* scale, int64_t count, T* out) {
+  const Sample<T, T> from = sample;
+  for (int64_t channel = 0; channel < count; ++channel) {
+    out[channel] = from[channel] * scale[channel];
   }
 }
 

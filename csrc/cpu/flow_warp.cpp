@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "aggregate_loops.h"
 #include "grain.h"
 
 namespace vod {
@@ -69,6 +70,35 @@ void forward(const T* feature, const T* flow, const T* scale, T* out, const Shap
       }
     }
   });
+}
+
+// The same with channels last: all channels of a position lie together, and its taps are needed only once.
+template <typename T>
+void forward_channels_last(const T* feature, const T* flow, const T* scale, T* out, const Shape& s) {
+  const int64_t cells = s.cells();
+  at::parallel_for(0, s.images * cells, grain(4 * s.channels), [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t image = item / cells, cell = item % cells;
+      const T* xy = flow + image * 2 * cells + cell;
+      const Taps<T> taps = make_taps(cell / s.width, cell % s.width, xy[0], xy[cells], s.height, s.width);
+      const T* map = feature + s.map_of(image) * cells * s.channels;
+      Sample<T, T> sample;
+      for (int k = 0; k < 4; ++k) {
+        sample.cell[k] = map + taps.index[k] * s.channels;
+        sample.weight[k] = taps.weight[k];
+      }
+      const int64_t target = item * s.channels;
+      if (scale) {
+        read_scaled_sample(sample, scale + target, s.channels, out + target);
+      } else {
+        read_sample(sample, s.channels, out + target);
+      }
+    }
+  });
+}
+
+bool has_channels_last(const at::Tensor& x) {
+  return x.is_contiguous(at::MemoryFormat::ChannelsLast) && !x.is_contiguous();
 }
 
 // One thread owns a block of channels of one feature map and goes through all images that read it: no two threads add
@@ -139,14 +169,16 @@ void backward_flow(
 at::Tensor flow_warp(const at::Tensor& feature, const at::Tensor& flow, const std::optional<at::Tensor>& scale) {
   check_flow_warp(feature, flow, scale);
   const Shape s = shape_of(feature, flow);
-  const auto feature_ = feature.contiguous(), flow_ = flow.contiguous();
-  const auto scale_ = scale ? scale->contiguous() : at::Tensor();
-  auto out = at::empty({s.images, s.channels, s.height, s.width}, feature.options());
+  const bool channels_last = has_channels_last(feature) && (!scale || has_channels_last(*scale));
+  const auto format = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  const auto feature_ = feature.contiguous(format), flow_ = flow.contiguous();
+  const auto scale_ = scale ? scale->contiguous(format) : at::Tensor();
+  auto out = at::empty({s.images, s.channels, s.height, s.width}, feature.options().memory_format(format));
   if (out.numel() == 0) {
     return out;
   }
   AT_DISPATCH_FLOATING_TYPES(feature.scalar_type(), "flow_warp", [&] {
-    forward<scalar_t>(
+    (channels_last ? forward_channels_last<scalar_t> : forward<scalar_t>)(
         feature_.const_data_ptr<scalar_t>(), flow_.const_data_ptr<scalar_t>(),
         scale ? scale_.const_data_ptr<scalar_t>() : nullptr, out.mutable_data_ptr<scalar_t>(), s);
   });

@@ -1,4 +1,4 @@
-"""Time methods side by side: every round gives each of them a turn, so that a machine whose speed drifts is fair."""
+"""Time methods side by side, in turns, so that a drift of the machine's speed affects all of them alike."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ import torch
 
 from lib.data.transforms import Preprocessing
 from lib.engine.inference import LiveDetection
-from lib.engine.memory import peak_device_gib, peak_host_gib, reset_peak
+from lib.engine.memory import held_gib, peak_device_gib, peak_host_gib, reset_peak
 from lib.models.flops import PartFlops
 from lib.models.postprocess import PostProcess
+from lib.models.precision import set_precision
 from lib.models.video_model import VideoModel
 from lib.structures import Frame
 
 
 @dataclass
 class Contender:
-    """One setting of one method, and what was measured of it so far, in milliseconds per frame.
+    """One setting of one method, and its measurements in milliseconds per frame.
 
-    flops: of its parts. frames_a_turn: frames that a turn takes, a whole number of key-frame intervals in DFF.
-    batch_images: frames that go through the networks together: 1 is the stream mode, more the segment mode. averaged:
-    frames that FGFA averages.
+    precision: set again before each turn, for TF32 is a setting of the whole process. flops: of its parts.
+    frames_a_turn: frames that a turn takes, a whole number of key-frame intervals in DFF. batch_images: frames that go
+    through the networks together: 1 is the stream mode, more the segment mode. averaged: frames that FGFA averages.
+    held_gib: what its model takes on a GPU, where the other contenders' lie too.
     """
 
     name: str
@@ -33,11 +35,13 @@ class Contender:
     postprocess: PostProcess
     preprocess: Preprocessing
     device: torch.device
+    precision: str
     flops: PartFlops
     frames_a_turn: int
     batch_images: int = 1
     interval: float = 1.0
     averaged: float = 0.0
+    held_gib: float = 0.0
     totals: list[float] = field(default_factory=list)
     data: list[float] = field(default_factory=list)
     net: list[float] = field(default_factory=list)
@@ -47,18 +51,23 @@ class Contender:
     device_mb: float | None = None
 
     def begin(self, frames: Iterator[np.ndarray]) -> None:
-        """Warm up: fill the window, tune and pack. frames: (H, W, 3) uint8, endless."""
+        """Warm up: fill the window, let the kernels tune and pack. frames: (H, W, 3) uint8, endless."""
         self._frames, self._count = frames, 0
+        set_precision(self.precision, self.device)
+        before = held_gib(self.device)
         self._live = LiveDetection(self.model, self.postprocess, self.batch_images)
         lead = int(self.averaged) + self.batch_images
         for _ in range(lead + self.frames_a_turn if self.averaged else self.frames_a_turn):
             self._step()
         self._wait()
+        self.held_gib += held_gib(self.device) - before
 
     def turn(self) -> None:
         """Detect in `frames_a_turn` frames and note the times."""
         timing = self._live.timing
         before = (timing.net, timing.post)
+        set_precision(self.precision, self.device)
+        others = held_gib(self.device) - self.held_gib
         reset_peak(self.device)
         self._wait()
         reading = 0.0
@@ -79,7 +88,7 @@ class Contender:
         self.net.append((timing.net - before[0]) * per_frame)
         self.post.append((timing.post - before[1]) * per_frame)
         peak = peak_device_gib(self.device)
-        self.device_mb = None if peak is None else max(self.device_mb or 0.0, 1024 * peak)
+        self.device_mb = None if peak is None else max(self.device_mb or 0.0, 1024 * (peak - others))
 
     def _frame(self) -> Frame:
         index = self._count
@@ -100,7 +109,7 @@ class Contender:
 
     @property
     def flops_per_frame(self) -> float:
-        """Operations of one frame on average."""
+        """Floating-point operations of one frame on average."""
         if not self.flops.flow:
             return self.flops.rfcn()
         return self.flops.fgfa(self.averaged) if self.averaged else self.flops.dff(self.interval)
@@ -111,12 +120,12 @@ class MatmulPeak:
     """The fastest matrix product of the machine in the precision of the networks, measured between the turns."""
 
     device: torch.device
-    dtype: torch.dtype
+    precision: str
     best_gflops: float = 0.0
 
     def turn(self) -> None:
         side = 8192 if self.device.type == "cuda" else 1536
-        a = torch.randn(side, side, device=self.device).to(self.dtype)
+        a = torch.randn(side, side, device=self.device).to(set_precision(self.precision, self.device))
         torch.mm(a, a)
         for _ in range(3):
             if self.device.type == "cuda":
@@ -148,6 +157,6 @@ def run_rounds(contenders: Sequence[Contender], peaks: Sequence[MatmulPeak], rou
 
 
 def host_mb() -> float | None:
-    """The most memory that this process has had, in MB."""
+    """Peak memory of this process in MB."""
     peak = peak_host_gib()
     return None if peak is None else 1024 * peak

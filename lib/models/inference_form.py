@@ -1,4 +1,4 @@
-"""Bring a trained model into the form that is fastest to detect with. It cannot be trained or saved afterwards.
+"""Convert a trained model to its fastest form for inference. It cannot be trained or saved afterwards.
 
 Batch normalisation is folded into the convolutions once. On the CPU the weights are reordered once, too, for the
 convolutions of oneDNN, which otherwise reorder them in every call. FlowNet-S's first convolution is split in two, so
@@ -15,7 +15,7 @@ from lib.models.inference_conv import InferenceConv
 from lib.models.resnet import fold_batch_norms
 from lib.models.video_model import VideoModel, parts_of
 
-# Convolutions whose output is a position, a scale or a score keep float32
+# Convolutions whose output is a position, a scale or a score stay in float32
 _FLOAT32_PARTS = ("detector",)
 _FLOAT32_LAYERS = ("Convolution5", "Convolution5_scale")
 
@@ -50,7 +50,7 @@ def _compile(model: VideoModel, mode: str) -> None:
     torch._inductor.config.freezing = True  # weights are constants: reordered once, normalisation folded
     model.features.forward = torch.compile(model.features.forward, mode=mode)
     if model.flow_net is not None:
-        model.flow_net.between = torch.compile(model.flow_net.between, mode=mode)
+        model.flow_net.after_first_layer = torch.compile(model.flow_net.after_first_layer, mode=mode)
     embed_net = parts_of(model).get("embed_net")
     if embed_net is not None:
         embed_net.forward = torch.compile(embed_net.forward, mode=mode)

@@ -4,7 +4,7 @@ Importing this package needs the compiled extension (`lib/ops/dispatch.py` says 
 """
 
 from lib.ops.aggregate import aggregate, aggregate_reference
-from lib.ops.flow_warp import flow_warp, flow_warp_reference
+from lib.ops.flow_warp import flow_warp, flow_warp_reference, warp_format
 from lib.ops.nms import nms, nms_reference
 from lib.ops.nms_padded import nms_padded, nms_padded_reference
 from lib.ops.proposals import proposals, proposals_reference
@@ -26,4 +26,5 @@ __all__ = [
     "psroi_pool_reference",
     "psroi_vote",
     "psroi_vote_reference",
+    "warp_format",
 ]

@@ -1,4 +1,4 @@
-"""Warping a feature map along a flow field (docs/rules.md, section 1; Deep Feature Flow paper, section 3)."""
+"""Warp a feature map along a flow field (docs/rules.md, section 1; Deep Feature Flow paper, section 3)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ def flow_warp(feature: Tensor, flow: Tensor, scale: Tensor | None = None) -> Ten
     flow: (N, 2, H, W), (dx, dy) in cells of `feature`: from the frame that asks to the frame that `feature` belongs to.
     scale: (N, C, H, W) or None; multiplied on the warped map, element by element.
     Returns (N, C, H, W). All three inputs get gradients; dtype float32 or float64 (float32 under autocast).
+    On the CPU, maps and scale that all have channels last are read as they are, and the result has channels last too;
+    everything else is brought into the usual order (`warp_format`).
 
     Corners are aligned: a whole number of cells reads exactly one cell. Each of the four cells around a position counts
     as zero where it lies outside the map, so values fade over the last cell beyond the border. The position is taken to
@@ -27,6 +29,11 @@ def flow_warp(feature: Tensor, flow: Tensor, scale: Tensor | None = None) -> Ten
     """
     _check(feature, flow, scale)
     return torch.ops.vod.flow_warp(feature, flow, scale)
+
+
+def warp_format(device: torch.device) -> torch.memory_format:
+    """The memory format of `feature` and `scale` that `flow_warp` reads without a copy on `device`."""
+    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
 def flow_warp_reference(feature: Tensor, flow: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -50,7 +57,7 @@ def flow_warp_reference(feature: Tensor, flow: Tensor, scale: Tensor | None = No
 
 
 def _position(flow: Tensor, cell: Tensor) -> Tensor:
-    """Where `flow` points to along one axis, in cells: (N, H, W), by the originals' way over [-1, 1]."""
+    """Sampling position along one axis in cells, (N, H, W); computed by way of [-1, 1] as in the originals."""
     half = (cell.numel() - 1) / 2
     position = cell.to(flow.dtype) + flow
     return position if half == 0 else (position / half - 1 + 1) * half
@@ -74,7 +81,14 @@ def _check(feature: Tensor, flow: Tensor, scale: Tensor | None) -> None:
 
 @torch.library.register_fake("vod::flow_warp")
 def _fake(feature: Tensor, flow: Tensor, scale: Tensor | None) -> Tensor:
-    return feature.new_empty(flow.shape[0], *feature.shape[1:])
+    given = [tensor for tensor in (feature, scale) if tensor is not None]
+    in_place = feature.device.type == "cpu" and all(_has_channels_last(tensor) for tensor in given)
+    out = feature.new_empty(flow.shape[0], *feature.shape[1:])
+    return out.contiguous(memory_format=torch.channels_last) if in_place else out
+
+
+def _has_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 @torch.library.register_fake("vod::flow_warp_backward")

@@ -48,7 +48,14 @@ class _Trace:
     def halve(self, images):
         return images
 
-    def between_halves(self, images, others):
+    def current_part(self, halves):
+        return halves
+
+    def other_part(self, halves):
+        return halves
+
+    def between(self, images, others):
+        others = others.expand_as(images)  # one of the two may be of one image for all
         numbers = torch.stack((images[:, 0, 0, 0], others[:, 0, 0, 0]), dim=1)
         return numbers, torch.ones(len(images), 2, 1, 1)
 

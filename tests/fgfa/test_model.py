@@ -121,21 +121,26 @@ def _window_trace(model: FGFA, videos: list[int], batch_images: int, monkeypatch
     """Of videos whose pixels are the number of their frame, the numbers averaged for each answer, sorted."""
     rows = []
 
-    def between_halves(halves, others):
-        asked.append((halves[0, 0, 0, 0].item(), others[:, 0, 0, 0].tolist()))
-        return torch.zeros_like(halves[:, :2]), None
+    def between(current, others):
+        others = torch.cat(others)
+        asked.append((current[0, 0, 0, 0].item(), others[:, 0, 0, 0].tolist()))
+        return torch.zeros_like(others[:, :2]), None
 
-    def aggregate(maps, other_maps, flow, rule, counts):
-        numbers = other_maps[0, :, 0, 0, 0]
-        assert asked[-1] == (maps[0, 0, 0, 0].item(), numbers.tolist())
-        rows.append(sorted(numbers.repeat_interleave(counts).int().tolist()))
-        return maps, torch.ones(1, len(numbers), 1, *maps.shape[2:])
+    def average_pool(pool, neighbourhoods, slots, flow, counts):
+        centres = pool[[one.centre.slot for one in neighbourhoods]]
+        for centre, own, count, (asked_centre, asked_others) in zip(
+            centres, slots, counts.int(), asked[-len(slots) :], strict=True
+        ):
+            numbers = pool[own[count > 0], 0, 0, 0]
+            assert (asked_centre, asked_others) == (centre[0, 0, 0].item(), numbers.tolist())
+            rows.append(sorted(numbers.repeat_interleave(count[count > 0]).int().tolist()))
+        return centres, torch.ones(*slots.shape, *pool.shape[2:])
 
     asked = []
-    monkeypatch.setattr(model, "aggregate", aggregate)
+    monkeypatch.setattr(model, "_average_pool", average_pool)
     monkeypatch.setattr(model, "_maps", lambda images, rule: images)
     monkeypatch.setattr(model.flow_net, "halve", lambda images: images)
-    monkeypatch.setattr(model.flow_net, "between_halves", between_halves)
+    monkeypatch.setattr(model.flow_net, "between", between)
     monkeypatch.setattr(model.detector, "predict", lambda features, im_info: (features[:, :1, :1, 0], im_info))
     frames, number = [], 0
     for length in videos:
@@ -165,7 +170,7 @@ def test_causal_window_looks_back_only_and_answers_at_once(monkeypatch):
 
     def frames():
         for frame in random_frames([(64, 64)] * 3):
-            taken.append(frame.frame_id)
+            taken.append(frame.index)
             yield frame
 
     answers = detect_frames(small_fgfa(2, causal=True), frames(), POSTPROCESS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -20,6 +22,12 @@ def network(recording):
 def test_every_recorded_array_of_testing(recording, network):
     recorded = recording("net_fgfa_public")
     compare_network(recorded, network)
+    assert_all_pass(recorded, 16)
+
+
+def test_every_recorded_array_of_testing_in_the_optimised_form(recording, network):
+    recorded = recording("net_fgfa_public")
+    compare_network(recorded, replace(network, optimised=True))
     assert_all_pass(recorded, 16)
 
 

@@ -116,7 +116,21 @@ def test_halves_are_what_the_whole_images_give():
     halves = net.halve(images)
     assert halves.shape == (2, 3, 33, 33)
     torch.testing.assert_close(halves[0, 0, 0, 0], images[0, 0, :2, :2].mean() / 255)
-    assert torch.equal(net.between_halves(halves, net.halve(others))[0], net(images, others)[0])
+    parts = net.current_part(halves), net.other_part(net.halve(others))
+    assert torch.equal(net.between(*parts)[0], net(images, others)[0])
+
+
+def test_split_first_layer_gives_the_same_flow():
+    """One image against two, and two against one; its half of the first layer computed once."""
+    images, others = _pair(65, 66, batch=2)
+    net = _net(scale_channels=4)
+    with torch.no_grad():
+        expected = [net(images[:1].expand_as(others), others), net(images, others[:1].expand_as(images))]
+        net.split_first_layer()
+        currents, pointed_at = net.current_part(net.halve(images)), net.other_part(net.halve(others))
+        found = [net.between(currents[:1], pointed_at), net.between(currents, pointed_at[:1])]
+    assert currents.shape == pointed_at.shape == (2, net.conv2.in_channels, 17, 17)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_pairs_of_a_batch_do_not_mix():

@@ -139,6 +139,8 @@ def test_operator_contract(scaled):
     inputs = random_inputs(scaled=scaled, dtype=torch.float32)
     opcheck(torch.ops.vod.flow_warp.default, tuple(t if t is None else t.clone().requires_grad_() for t in inputs))
     opcheck(torch.ops.vod.flow_warp_backward.default, (torch.ones(2, 3, 4, 5), *inputs))
+    last = [t if t is None else t.contiguous(memory_format=torch.channels_last) for t in (inputs[0], inputs[2])]
+    opcheck(torch.ops.vod.flow_warp.default, (last[0], inputs[1], last[1]))
 
 
 @BOTH
@@ -218,6 +220,47 @@ def test_other_dtypes_are_refused(warp):
 def test_operator_checks_for_itself():
     with pytest.raises(RuntimeError, match="do not fit"):
         torch.ops.vod.flow_warp(torch.zeros(1, 3, 4, 5), torch.zeros(1, 2, 4, 6), None)
+
+
+@pytest.mark.parametrize("maps", [1, 3])
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_channels_last_gives_the_same_bits_and_stays(maps, scaled, dtype):
+    """37 channels: a rest after every width of vector. Some positions lie outside the map, one is NaN."""
+    feature, flow, scale = random_inputs(3, maps, channels=37, height=9, width=11, scaled=scaled, dtype=dtype)
+    flow[1, 0, 2, 3] = torch.nan
+    expected = flow_warp(feature, flow, scale)
+    last = [None if x is None else x.contiguous(memory_format=torch.channels_last) for x in (feature, scale)]
+    warped = flow_warp(last[0], flow, last[1])
+    assert_close(warped, expected, atol=0, rtol=0, equal_nan=True)
+    assert warped.is_contiguous(memory_format=torch.channels_last)
+    assert not warped.is_contiguous()
+    assert expected.is_contiguous()
+
+
+def test_mixed_memory_formats_give_the_usual_order():
+    feature, flow, scale = random_inputs(channels=5)
+    warped = flow_warp(feature.contiguous(memory_format=torch.channels_last), flow, scale)
+    assert torch.equal(warped, flow_warp(feature, flow, scale))
+    assert warped.is_contiguous()
+
+
+def test_gradients_with_channels_last():
+    feature, flow, scale = random_inputs()
+    head = torch.randn(feature.shape, dtype=feature.dtype)
+    grads = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        leaves = [x.detach().contiguous(memory_format=order).requires_grad_() for x in (feature, flow, scale)]
+        grads.append(torch.autograd.grad(flow_warp(*leaves), leaves, head))
+    assert_close(*grads, atol=0, rtol=0)
+
+
+@pytest.mark.gpu
+def test_cuda_equals_cpu_with_channels_last(cuda):
+    feature, flow, scale = random_inputs(2, 2, 70, 9, 11, dtype=torch.float32)
+    last = [x.to(cuda).contiguous(memory_format=torch.channels_last) for x in (feature, scale)]
+    warped = flow_warp(last[0], flow.to(cuda), last[1])
+    assert_close(warped.cpu(), flow_warp(feature, flow, scale), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.gpu

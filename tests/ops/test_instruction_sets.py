@@ -29,6 +29,7 @@ extern "C" void run(const {type}* cells, const {type}* weights, const {type}* ot
   vod::read_sample(sample, count, out + 3);
   std::copy(other, other + count, out + 3 + count);
   vod::add_weighted(sample, weights[1], count, out + 3 + count);
+  vod::read_scaled_sample(sample, other, count, out + 3 + 2 * count);
 }}
 """
 
@@ -50,7 +51,7 @@ def run_loops(tmp_path_factory):
         run, random, out = ctypes.CDLL(str(library)).run, np.random.RandomState(0), []
         for count in COUNTS:
             arrays = [random.standard_normal(n).astype(dtype) for n in (4 * count, 4, count)]
-            out.append(np.zeros(3 + 2 * count, dtype))
+            out.append(np.zeros(3 + 3 * count, dtype))
             pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*arrays, out[-1])]
             run(*pointers[:3], ctypes.c_long(count), pointers[3])
         return out
@@ -100,4 +101,6 @@ def test_equals_numpy(run_loops):
         vector = weights @ cells.reshape(4, count)
         np.testing.assert_allclose(out[:3], [vector @ other, vector @ vector, other @ other], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(out[3 : 3 + count], vector, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(out[3 + count :], other + weights[1] * vector, rtol=1e-9, atol=1e-12)
+        added, scaled = out[3 + count : 3 + 2 * count], out[3 + 2 * count :]
+        np.testing.assert_allclose(added, other + weights[1] * vector, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(scaled, other * vector, rtol=1e-9, atol=1e-12)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from lib.models import detector as detector_module
+from lib.models.inference_form import prepare_for_inference
+from lib.models.precision import set_precision
 from tests.recordings import assert_all_pass, assert_losses_from_a_batch, changed, noticed
+from tools.parity import golden_weights
 from tools.parity import networks as networks_module
 from tools.parity.golden_weights import golden_network
 from tools.parity.networks import compare_network
@@ -29,6 +34,39 @@ def network(recording):
 def test_every_recorded_array_of_testing(recording, network):
     recorded = recording("net_rfcn_public")
     compare_network(recorded, network)
+    assert_all_pass(recorded, 17)
+
+
+def test_every_recorded_array_of_testing_in_the_optimised_form(recording, network):
+    recorded = recording("net_rfcn_public")
+    compare_network(recorded, replace(network, optimised=True))
+    assert_all_pass(recorded, 17)
+
+
+def test_an_error_of_the_optimised_form_alone_is_noticed(recording, network, monkeypatch):
+    def wrongly(model):
+        prepare_for_inference(model)
+        model.features.feat_conv_3x3.conv.bias += 1e-3
+        return model
+
+    monkeypatch.setattr(golden_weights, "prepare_for_inference", wrongly)
+    results = {}
+    for optimised in (False, True):
+        recorded = recording("net_rfcn_public")
+        compare_network(recorded, replace(network, optimised=optimised))
+        results[optimised] = {row.array for row in recorded.finish() if not row.passed}
+    assert results[False] == set()
+    assert "conv_feat" in results[True]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimised", [False, True])
+def test_every_recorded_array_of_testing_on_a_gpu(recording, network, optimised):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    set_precision("float32", torch.device("cuda"))
+    recorded = recording("net_rfcn_public")
+    compare_network(recorded, replace(network, device=torch.device("cuda"), optimised=optimised))
     assert_all_pass(recorded, 17)
 
 

@@ -12,16 +12,19 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from lib.command_line import run_script
 from tests.recordings import changed
 from tests.tools.other_layers import layers_of_other_sizes
 from tools import check_parity as tool
+from tools.parity import sets
 from tools.parity.channels import channel_step
 from tools.parity.detections import compare_rows, not_suppressed
+from tools.parity.golden_weights import GoldenNetwork
 from tools.parity.gradients import _sum_scale
 from tools.parity.rows import EXACT, Recording, RecordingError, Tolerance, compare
-from tools.parity.sets import find_sets
+from tools.parity.sets import NetworkForm, find_sets
 
 CHEAP = ("layers_", "loops_", "eval_", "ckpt_", "param_shapes_rfcn", "weights_check")
 FIELDS = {"set", "array", "max_abs", "max_rel", "tolerance", "measure", "note", "pass"}
@@ -148,7 +151,7 @@ def test_a_set_of_an_unknown_name_fails(tmp_path, name):
     assert [row["array"] for row in rows] == ["(set)"]
 
 
-def test_loops_of_rfcn_have_no_references_and_need_nothing_else_less(some):
+def test_loops_of_rfcn_need_no_references_but_everything_else(some):
     folder = some("loops_dff")
     path = folder / "loops_dff_public.npz"
     with np.load(path, allow_pickle=False) as file:
@@ -262,6 +265,23 @@ def test_mistakes_of_the_user_end_with_status_2_and_one_line(tmp_path, capsys):
         assert stop.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"error: {arguments[-1]}: ")
+
+
+def test_networks_are_compared_in_both_forms_and_other_sets_once(monkeypatch, tmp_path):
+    for name in ("net_rfcn_a", "train_rfcn_a", "layers_a"):
+        np.savez(tmp_path / f"{name}.npz", seed=np.array(1))
+    seen = []
+    monkeypatch.setattr(sets, "golden_network", lambda method, seed: GoldenNetwork(method, seed, None, None))
+    monkeypatch.setattr(sets, "compare_network", lambda recording, network: seen.append((recording.name, network)))
+    monkeypatch.setattr(sets, "compare_training", lambda recording, network: seen.append((recording.name, network)))
+    found, _ = find_sets(tmp_path)
+    forms = [NetworkForm(torch.device("cuda")), NetworkForm(torch.device("cuda"), optimised=True)]
+    list(sets.compare_sets(found, forms))
+    assert [(name, network.device.type, network.optimised) for name, network in seen] == [
+        ("net_rfcn_a (cuda)", "cuda", False),
+        ("net_rfcn_a (cuda, optimised)", "cuda", True),
+        ("train_rfcn_a", "cpu", False),
+    ]
 
 
 def test_sets_that_share_a_network_are_neighbours(tmp_path):

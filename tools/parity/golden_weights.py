@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from fgfa.model import FGFA, build_fgfa
 from lib.config import Config, load_config
 from lib.models.build import build_detector
 from lib.models.detector import Detector
+from lib.models.inference_form import prepare_for_inference
 from lib.models.mxnet_names import mxnet_names
 from rfcn.model import RFCN, build_rfcn
 from tools.parity.rows import Recording, Tolerance
@@ -101,15 +103,25 @@ class GoldenNetwork:
     """A method's whole network with the rule's weights; `tested` and `trained` share them.
 
     model: as it trains. test_detector: its detector with the stds folded into its weights.
+    device: what it is tested on. optimised: whether it is tested in the form that scripts detect with
+    (`prepare_for_inference`), otherwise in the form that it trains in.
     """
 
     method: str
     seed: int
     model: RFCN | DFF | FGFA
     test_detector: Detector
+    device: torch.device = torch.device("cpu")
+    optimised: bool = False
 
     def tested(self, interval: int = 1) -> RFCN | DFF | FGFA:
         """The network as it is tested. interval: frames per key frame of DFF, or K of FGFA's 2K+1 frames."""
+        model = self._tested(interval)
+        if self.optimised:
+            return prepare_for_inference(copy.deepcopy(model).to(self.device))
+        return model if self.device.type == "cpu" else copy.deepcopy(model).to(self.device)
+
+    def _tested(self, interval: int) -> RFCN | DFF | FGFA:
         model = self.model
         if self.method == "rfcn":
             return RFCN(model.features, self.test_detector)

@@ -17,9 +17,10 @@ from lib.models.aggregation import aggregation_weights, cosine_similarity
 from lib.models.anchors import all_anchors
 from lib.models.detector import Detector
 from lib.models.flownet_s import FlowNetS
+from lib.models.inference_conv import InferenceConv
 from lib.models.rpn import anchor_probabilities, unnormalise_deltas
 from lib.models.video_model import VideoModel
-from lib.ops import flow_warp, proposals
+from lib.ops import aggregate, flow_warp, proposals
 from lib.structures import Detections, Frame
 from rfcn.model import RFCN
 from tools.parity.channels import FEATURES, compare_every, compare_listed
@@ -46,8 +47,8 @@ _LEAKY_INPUTS = {  # FlowNet-S: the layer whose input is the recorded activation
 
 @torch.no_grad()
 def compare_network(recording: Recording, network: GoldenNetwork) -> None:
-    """Every array of a net_* set."""
-    images = network_input(recording.input("frames"))  # (n, 3, H, W)
+    """Every array of a net_* set, computed on the device and in the form that `network` says."""
+    images = network_input(recording.input("frames")).to(network.device)  # (n, 3, H, W)
     recording.input("seed")
     {"rfcn": _compare_rfcn, "dff": _compare_dff, "fgfa": _compare_fgfa}[network.method](recording, network, images)
     if recording.matching("feat_step"):
@@ -65,7 +66,7 @@ def _compare_feat_step(recording: Recording) -> None:
 
 def _frames(recording: Recording, images: Tensor) -> list[Frame]:
     scale = recording.number("im_scale")
-    return [Frame(image, scale, number + 1, number == 0, number) for number, image in enumerate(images)]
+    return [Frame(image, scale, number + 1, number == 0, number) for number, image in enumerate(images.cpu())]
 
 
 def _detections(model: VideoModel, frames: list[Frame], batch_images: int = 1) -> list[Detections]:
@@ -131,11 +132,12 @@ def _compare_flow_net(recording: Recording, net: FlowNetS, image: Tensor, other:
     hooks += [
         layer.register_forward_hook(lambda _m, _i, out, n=name: seen.update({n: out.clone()}))
         for name, layer in net.named_children()
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and name not in seen
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | InferenceConv) and name not in seen
     ]
     flow, scale = net(image, other)
     for hook in hooks:
         hook.remove()
+    seen["flow_conv1"] = net.first_layer(net.current_part(net.halve(image)), net.other_part(net.halve(other)))
     seen["resize_data"] = torch.cat((net.halve(image), net.halve(other)), dim=1)
     for match in recording.matching(r"flownet_(.+)_channels"):
         if match[1] in seen:
@@ -147,7 +149,7 @@ def _compare_grid(recording: Recording, flow: Tensor) -> None:
     """The recorded grid is in [-1, 1] from the first cell to the last; ours, in cells, is made into such a one."""
     height, width = flow.shape[2:]
     row, column = np.mgrid[:height, :width]
-    x, y = flow[0].double().numpy()
+    x, y = flow[0].double().cpu().numpy()
     grid = np.stack(((column + x) / ((width - 1) / 2) - 1, (row + y) / ((height - 1) / 2) - 1))[None]
     recording.compare("cur_grid", grid, FEATURES)
 
@@ -163,7 +165,8 @@ def _compare_fgfa(recording: Recording, network: GoldenNetwork, images: Tensor) 
     compare_every(recording, "conv_embed_frame0", maps[:1], 4)
     compare_every(recording, "conv_embed_all", maps, 48)
 
-    flow, _ = model.flow_net.between(halves[reach : reach + 1], halves)
+    current = model.flow_net.current_part(halves[reach : reach + 1])
+    flow, _ = model.flow_net.between(current, model.flow_net.other_part(halves))
     recording.compare("flow", flow, FEATURES)
     warped = flow_warp(maps, flow)
     compare_every(recording, "warped", warped, 96)
@@ -174,7 +177,11 @@ def _compare_fgfa(recording: Recording, network: GoldenNetwork, images: Tensor) 
     order = [reach, *(i for i in range(len(images)) if i != reach)]
     centre = maps[reach : reach + 1]
     aggregated, _ = model.average(centre, maps[order][None], flow[order][None], model.test_rule)
-    compare_every(recording, "aggregated_feat", aggregated, int(recording["feat_step"][0]))
+    step = int(recording["feat_step"][0])
+    compare_every(recording, "aggregated_feat", aggregated, step)
+    once, index = torch.zeros(1, len(images), device=maps.device), torch.tensor([order], device=maps.device)
+    fused, _ = aggregate(maps, index, flow[order][None], once, features.shape[1])
+    recording.compare_with("aggregated_feat", fused[:, ::step], recording["aggregated_feat"], FEATURES, "in one pass")
 
     found = _detections(model, _frames(recording, images), batch_images=len(images))[reach : reach + 1]
     _compare_detector(recording, _Image(model.detector, aggregated, ""), found)
@@ -190,7 +197,7 @@ class _Image:
 
     @property
     def halves(self) -> tuple[Tensor, Tensor]:
-        """What the RPN sees and what the head sees."""
+        """The inputs of the RPN and of the head."""
         return self.features.chunk(2, dim=1)
 
 
@@ -228,7 +235,7 @@ def _compare_rois(recording: Recording, image: _Image, scores: Tensor, deltas: T
     proposals are computed again from the recorded RPN outputs, and the head gets the recorded RoIs.
     """
     array = f"{image.prefix}rois"
-    recorded = torch.from_numpy(recording[array])
+    recorded = torch.from_numpy(recording[array]).to(scores.device)
     height, width = recording["frames"].shape[1:3]
     info = torch.tensor([[height, width, recording.number("im_scale")]]).repeat(len(scores), 1)
     rois = image.detector.propose(scores, deltas, info, image.detector.test_proposals)
@@ -237,7 +244,8 @@ def _compare_rois(recording: Recording, image: _Image, scores: Tensor, deltas: T
         return (rois if rois.shape == recorded.shape else recorded), ""
     if f"{image.prefix}rpn_bbox_pred_raw" in recording:
         probabilities, raw = (
-            torch.from_numpy(recording[f"{image.prefix}{name}"]) for name in ("rpn_cls_prob", "rpn_bbox_pred_raw")
+            torch.from_numpy(recording[f"{image.prefix}{name}"]).to(scores.device)
+            for name in ("rpn_cls_prob", "rpn_bbox_pred_raw")
         )
         again = propose_from(image.detector, probabilities, raw, info)
         recording.compare(array, again, _BOXES, "from the recorded RPN outputs, as the whole chain differs")
@@ -282,7 +290,7 @@ def _compare_with_candidates(
 
 
 def _compare_detections(recording: Recording, prefix: str, number: int, found: Detections) -> None:
-    """The front door's detections; where rounding flipped a choice, those of the recorded boxes and probabilities."""
+    """Detections of `model.detect`; if rounding changed a choice, those from the recorded boxes and probabilities."""
     array = f"{prefix}detections_{number}"
     before = len(recording.rows)
     if compare_rows(recording, array, as_rows(found.labels, found.boxes, found.scores)):

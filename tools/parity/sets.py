@@ -7,11 +7,12 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lib.errors import InputError
 from tools.parity.checkpoints import compare_checkpoint
@@ -82,34 +83,56 @@ def _stem_of_params(name: str) -> str:
     return match[1] if match else ""
 
 
-def compare_sets(sets: Iterable[GoldenSet]) -> Iterator[list[Row]]:
-    """The rows of each set. Neighbours that need the same network share it."""
+@dataclass(frozen=True)
+class NetworkForm:
+    """How the networks of net_* sets are run: on which device, and whether in the form that scripts detect with."""
+
+    device: torch.device = torch.device("cpu")
+    optimised: bool = False
+
+    def __str__(self) -> str:
+        words = [self.device.type] * (self.device.type != "cpu") + ["optimised"] * self.optimised
+        return f" ({', '.join(words)})" if words else ""
+
+
+def compare_sets(sets: Iterable[GoldenSet], forms: Sequence[NetworkForm] = (NetworkForm(),)) -> Iterator[list[Row]]:
+    """The rows of each set; those of a net_* set for each of `forms`. Neighbours with the same network share it."""
     network: GoldenNetwork | None = None
     for one in sets:
-        rows, network = compare_set(one, network)
+        rows = []
+        for form in forms if one.family == "net" else forms[:1]:
+            more, network = compare_set(one, network, form)
+            rows += more
         yield rows
 
 
-def compare_set(one: GoldenSet, network: GoldenNetwork | None = None) -> tuple[list[Row], GoldenNetwork | None]:
+def compare_set(
+    one: GoldenSet, network: GoldenNetwork | None = None, form: NetworkForm | None = None
+) -> tuple[list[Row], GoldenNetwork | None]:
     """The rows of a set, and the network that it needed, if any; `network` is taken if it is the right one.
 
-    What goes wrong within a set is a failing row of it, so that the others are still compared.
+    form: of a net_* set; the others are compared on the CPU. What goes wrong within a set is a failing row of it, so
+    that the others are still compared.
     """
+    form = form if form is not None and one.family == "net" else NetworkForm()
     try:
-        recording = Recording(one.name, _read(one.path))
+        recording = Recording(f"{one.name}{form}", _read(one.path))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         return [failure(one.name, "(file)", f"{one.path.name} cannot be read ({error})")], network
     try:
         if one.family in ("net", "train"):
             network = _network_for(one, recording, network)
-            (compare_network if one.family == "net" else compare_training)(recording, network)
+            if one.family == "net":
+                compare_network(recording, replace(network, device=form.device, optimised=form.optimised))
+            else:
+                compare_training(recording, network)
         else:
             _COMPARE[one.family](recording, one)
     except Exception as error:  # anything: a recording can be wrong in more ways than can be listed
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         recording.rows.append(failure(one.name, "(set)", f"could not be compared to its end: {kind}{error}"))
     rows = recording.finish()
-    return rows or [failure(one.name, "(set)", "nothing in it to compare")], network
+    return rows or [failure(recording.name, "(set)", "nothing in it to compare")], network
 
 
 def _network_for(one: GoldenSet, recording: Recording, network: GoldenNetwork | None) -> GoldenNetwork:
