@@ -282,11 +282,13 @@ def _point(measured: Sequence[Measured]) -> Point:
     )
 
 
-def title_of(models: Sequence[Trained]) -> str:
+def title_of(models: Sequence[Trained], args: argparse.Namespace) -> str:
     """Data set, image set, device and threads, trainings."""
     run = models[0].run
     data = f"{Path(run.cfg.dataset.dataset_path).name}, {run.cfg.dataset.test_image_set}"
-    device = f"{torch.get_num_threads()} CPU threads" if run.device.type == "cpu" else machine(run.device)["gpu"]
+    threads = torch.get_num_threads()
+    on_cpu = f"{threads} CPU thread{'s' if threads > 1 else ''}{', CPU time' if args.cpu_time else ''}"
+    device = on_cpu if run.device.type == "cpu" else machine(run.device)["gpu"]
     methods = [trained.run.method.name for trained in models]
     counts = {methods.count(name) for name in methods}
     trainings = f"{max(counts)} training{'s' if max(counts) > 1 else ''} of each method"
@@ -318,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with hold_folder(args.work):
             models = [Trained.of(path, args) for path in args.weights]
             points = measure(args, models)
-        title = args.title or title_of(models)
+        title = args.title or title_of(models, args)
         run = models[0].run
         made_with = provenance(run.cfg, run.device, run.weights)
         made_with = {key: made_with[key] for key in ("command", "code", "machine")}
