@@ -58,8 +58,8 @@ class Contender:
         self._live = LiveDetection(self.model, self.postprocess, self.batch_images)
         lead = int(self.averaged) + self.batch_images
         for _ in range(lead + self.frames_a_turn if self.averaged else self.frames_a_turn):
-            self._step()
-        self._wait()
+            self.step()
+        self.wait()
         self.held_gib += held_gib(self.device) - before
 
     def turn(self) -> None:
@@ -69,7 +69,7 @@ class Contender:
         set_precision(self.precision, self.device)
         others = held_gib(self.device) - self.held_gib
         reset_peak(self.device)
-        self._wait()
+        self.wait()
         reading = 0.0
         start = time.perf_counter()
         for _ in range(self.frames_a_turn):
@@ -77,7 +77,7 @@ class Contender:
             frame = self._frame()
             read = time.perf_counter()
             answers = self._live.add(frame)
-            self._wait()
+            self.wait()
             reading += read - began
             if self.batch_images == 1 and answers and answers[0][0].key_frame is not None:
                 times = self.key if answers[0][0].key_frame else self.nonkey
@@ -95,10 +95,12 @@ class Contender:
         self._count += 1
         return self.preprocess(next(self._frames), frame_id=index + 1, first=index == 0, index=index)
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Take one more frame."""
         self._live.add(self._frame())
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until the device has done what was asked of it."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
