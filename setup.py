@@ -1,7 +1,8 @@
 """Builds lib.ops._C (the operators' CPU kernels, and their CUDA kernels where they can be built) and the loops of
 evaluation, Seq-NMS among them.
 
-    pip install --no-build-isolation -e .
+    pip install .                               # to use it
+    pip install --no-build-isolation -e .       # to work on it, with the packages of requirements.txt installed
 
 CUDA kernels are built when a GPU and nvcc are there; FORCE_CUDA=1 builds them without a GPU (TORCH_CUDA_ARCH_LIST then
 says for which ones), FORCE_CUDA=0 leaves them out. MAX_JOBS bounds the compilers that run at once.
@@ -21,6 +22,11 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "tools" / "install"))
+
+from dependencies import requirements, target_folders  # noqa: E402 (in a folder that is on no path before)
+
+WINDOWS, MACOS = sys.platform == "win32", sys.platform == "darwin"
 
 
 def cuda_home() -> Path | None:
@@ -37,8 +43,8 @@ def cuda_home() -> Path | None:
 
 def nvcc_major() -> str | None:
     """First number of the version of the toolkit's nvcc, or None if it does not answer."""
-    nvcc = CUDA_HOME / "bin" / "nvcc" if CUDA_HOME else None
-    if nvcc is None or not nvcc.is_file():
+    nvcc = shutil.which("nvcc", path=str(CUDA_HOME / "bin")) if CUDA_HOME else None
+    if nvcc is None:
         return None
     answer = subprocess.run([nvcc, "--version"], capture_output=True, text=True)
     version = re.search(r"release (\d+)\.", answer.stdout)
@@ -56,7 +62,8 @@ try:
 except ImportError as error:
     sys.exit(
         f"The extension is built against the torch that is installed, and none can be imported ({error}).\n"
-        "Run: pip install -r requirements.txt && pip install --no-build-isolation -e ."
+        "Run: pip install -r requirements.txt && pip install --no-build-isolation -e .\n"
+        "or, to use the package without working on it: pip install ."
     )
 
 
@@ -94,24 +101,41 @@ def pip_cuda_includes() -> list[Path]:
     return sorted(path for p in packages if (path := p / "nvidia" / f"cu{major}" / "include").is_dir())
 
 
+def compiler_flags() -> list[str]:
+    """What every C and C++ file is compiled with.
+
+    No contraction to fused multiply-adds: bins, grid positions and overlaps that end on a whole cell or at a threshold
+    depend on the rounding, and the CPU, the GPU and the originals are to agree on them.
+    """
+    if WINDOWS:  # MSVC, which contracts nothing under /fp:precise
+        return ["/O2", "/fp:precise"]
+    return ["-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+
+
+def openmp_flags() -> tuple[list[str], list[str]]:
+    """For the compiler and the linker. Apple's clang has no OpenMP: the kernels run on one thread there."""
+    if WINDOWS:
+        return ["/openmp"], []
+    return ([], []) if MACOS else (["-fopenmp"], ["-fopenmp"])
+
+
 def extension(with_cuda: bool):
     """The one extension module, with what its compilers are to be told."""
     sources = [Path("csrc/register.cpp"), *Path("csrc/cpu").glob("*.cpp")]
-    # No contraction to fused multiply-adds: bins and grid positions that end on a whole cell depend on the rounding,
-    # and the CPU, the GPU and the originals are to agree on them.
-    cxx = ["-O3", "-g0", "-fopenmp", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+    openmp, link = openmp_flags()
+    cxx = [*compiler_flags(), *openmp]
     nvcc = ["-O3", "--fmad=false"]
     if with_cuda:
         sources += Path("csrc/cuda").glob("*.cu")
-        cxx.append("-DVOD_WITH_CUDA")
+        cxx.append("/DVOD_WITH_CUDA" if WINDOWS else "-DVOD_WITH_CUDA")
         for folder in pip_cuda_includes():  # as system folders: they come after the toolkit's own headers
-            cxx += ["-isystem", str(folder)]
+            cxx += ["/external:I" if WINDOWS else "-isystem", str(folder)]
             nvcc += ["-isystem", str(folder)]
     return (CUDAExtension if with_cuda else CppExtension)(
         "lib.ops._C",
         sorted(str(path) for path in sources),
         extra_compile_args={"cxx": cxx, "nvcc": nvcc},
-        extra_link_args=["-fopenmp"],
+        extra_link_args=link,
         py_limited_api=True,
     )
 
@@ -121,14 +145,14 @@ def evaluation_extensions() -> list[Extension]:
     if importlib.util.find_spec("Cython") is None:
         sys.exit(
             "Seq-NMS is built with Cython, which is not installed.\n"
-            "Run: pip install -r requirements.txt && pip install --no-build-isolation -e ."
+            "Run: pip install -r requirements.txt && pip install --no-build-isolation -e .\n"
+            "or, to use the package without working on it: pip install ."
         )
     return [
         Extension(
             f"lib.evaluation.{source.stem}",
             [str(source)],
-            # No contraction here either: whether an IoU reaches its threshold depends on the rounding.
-            extra_compile_args=["-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
+            extra_compile_args=compiler_flags(),
             py_limited_api=True,
         )
         for source in sorted(Path("lib/evaluation").glob("*.pyx"))
@@ -141,6 +165,7 @@ print(f"lib.ops._C: torch {torch.__version__}, toolkit {CUDA_HOME}; CPU kernels:
 print(f"lib.ops._C: CUDA kernels: {'yes' if WITH_CUDA else 'no'} ({REASON})", flush=True)
 setup(
     packages=find_packages(include=["lib", "lib.*", "rfcn", "dff", "fgfa"]),
+    install_requires=requirements(torch.__version__, target_folders()),
     ext_modules=[extension(WITH_CUDA), *evaluation_extensions()],
     cmdclass={"build_ext": BuildExtension},
     # `force`: the file's date does not show that the configuration changed. ninja still skips unchanged sources.

@@ -1,4 +1,4 @@
-"""How the accuracy of Deep Feature Flow falls with the distance from the key frame."""
+"""Accuracy of Deep Feature Flow by distance from the key frame."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GROUPS = 4  # distances are grouped: key frames, and thirds of those between
 def log_by_distance(test_set: TestSet, folder: Path, rule: KeyFrameRule) -> dict[str, float]:
     """Log mean AP of the detections in `folder` on key frames and by distance from the nearest one, in frames.
 
-    Returns the mean AP by group, such as {"0": 0.92, "1-3": 0.9}; nothing where the flow decides on key frames.
+    Returns the mean AP by group, such as {"0": 0.92, "1-3": 0.9}; empty if the flow decides on key frames.
     """
     if rule.flow_limit:
         return {}

@@ -1,4 +1,4 @@
-"""Which frames are key frames, and which of them a frame's features come from."""
+"""Rules for key frames, and for the key frames that a frame's features come from."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ ORIGINAL_INTERVAL = 10
 
 @dataclass(frozen=True)
 class KeyFrameRule:
-    """Key frames of a clip, and how features travel from them to the frames between.
+    """Key frames of a clip, and how features are propagated from them to the other frames.
 
-    interval: frames from one key frame to the next; with flow_limit the most there may be.
+    interval: frames from one key frame to the next; with flow_limit the largest such number.
     offset: index of the first key frame; 0 is the originals' rule, interval // 2 puts key frames into the middle of
     their segments, which makes answers up to that many frames late.
     both: a frame between two key frames takes features from both, weighted by nearness in time; otherwise from the key
@@ -34,10 +34,10 @@ class KeyFrameRule:
                 f"and {self.offset}"
             )
         if self.flow_limit and (self.offset or self.both):
-            raise ValueError("key frames chosen by the flow have no place in a segment and no next one to look at")
+            raise ValueError("key frames chosen by the flow exclude offset and both: segments are not known in advance")
 
     def is_key(self, index: int) -> bool:
-        """Whether frame `index` of a clip, from 0, is a key frame, where time alone decides (flow_limit 0)."""
+        """Whether frame `index` of a clip, from 0, is a key frame; only for fixed key frames (flow_limit 0)."""
         return index % self.interval == self.offset
 
     def key_frames(self, length: int) -> list[int]:
@@ -52,7 +52,7 @@ class KeyFrameRule:
         return self.both or (index - self.offset) % self.interval >= self.interval - self.offset
 
     def shares(self, index: int, before: int, after: int) -> tuple[float, float]:
-        """How much of its features frame `index` takes from the key frames before and after it; they sum to 1.
+        """The shares of frame `index`'s features from the key frames before and after it; they sum to 1.
 
         before, after: the indices of these key frames.
         """
@@ -62,14 +62,14 @@ class KeyFrameRule:
         return (0.0, 1.0) if self.waits(index) else (1.0, 0.0)
 
     def training_offsets(self) -> tuple[int, int]:
-        """How many frames before (negative) and after a frame its key frames can be."""
+        """Smallest (negative: before the frame) and largest offset from a frame to its key frames."""
         if self.both:
             return 1 - self.interval, self.interval - 1
         return 1 - self.interval + self.offset, self.offset
 
 
 def key_frame_rule(cfg: Config) -> KeyFrameRule:
-    """The rule that `cfg.TEST` describes; the originals' interval of 10 where it says 0. Raises ConfigError."""
+    """The rule that `cfg.TEST` describes; an interval of 0 means the originals' 10. Raises ConfigError."""
     test = cfg.TEST
     interval = test.KEY_FRAME_INTERVAL or ORIGINAL_INTERVAL
     adaptive = test.KEY_FRAME_POLICY == "adaptive"

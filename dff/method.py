@@ -12,7 +12,7 @@ from lib.engine.run import Method
 
 
 def references(cfg: Config) -> ChooseReferences:
-    """One frame from as far away as a key frame can be in testing."""
+    """One reference frame, drawn from the offsets that key frames can have in testing."""
     first, last = training_offsets(cfg, key_frame_rule(cfg).training_offsets())
     return partial(one_reference, min_offset=first, max_offset=last)
 

@@ -24,10 +24,10 @@ from lib.structures import Frame, Inside, TrainingBatch
 
 @dataclass
 class KeyFrame:
-    """What is kept of a key frame.
+    """The data of a key frame that is kept for later frames.
 
-    frame: which one it was. index: its place in the clip, from 0. flow_part: of its image, as the one that a flow
-    points into (`FlowNetS.other_part`). features: (1, C, H/16, W/16), as they were computed.
+    frame: the frame, without its image. index: its position in the clip, from 0. flow_part: its part of the flow
+    network's first layer as the frame that a flow points into (`FlowNetS.other_part`). features: (1, C, H/16, W/16).
     """
 
     frame: Frame
@@ -43,10 +43,10 @@ Flow = tuple[Tensor, Tensor]  # (M, 2, h, w) in cells, and the scale map (M, C, 
 class DFF(nn.Module):
     """Detects in key frames' own features, and in any other frame in features warped from key frames. A `VideoModel`.
 
-    The flow network gives, for each cell of a frame, the place in the key frame that it shows; the key frame's features
-    are read there and multiplied by the scale map. They always come straight from a key frame, never from one frame to
-    the next. rule: which frames are key frames, and which of them a frame's features come from.
-    known_flow: takes the place of the learned flow in testing; the scale map stays the learned one.
+    For each cell of a frame, the flow network predicts the corresponding position in the key frame; the key frame's
+    features are read there and multiplied by the scale map. Features are always warped from a key frame directly, never
+    from frame to frame. rule: which frames are key frames, and which of them a frame's features come from.
+    known_flow: replaces the learned flow in testing; the scale map stays the learned one.
     """
 
     lr_mult = {"Convolution5_scale_bias": 0.0}  # as the originals train
@@ -66,13 +66,14 @@ class DFF(nn.Module):
     def losses(self, batch: TrainingBatch, rng: np.random.RandomState) -> dict[str, Tensor]:
         """Named loss terms and metrics of a batch of (current, reference) pairs; see `Detector.losses`.
 
-        Features are computed of the reference only. Where it is the current frame itself they are taken as they are,
-        and nothing of the sample reaches the flow network. Raises ValueError for other than one reference per sample.
+        Features are computed for the reference only. If it is the current frame itself, they are used without warping,
+        and the sample does not pass through the flow network. Raises ValueError unless there is one reference per
+        sample.
         """
         return self.detector.losses(self.training_features(batch), batch, rng)
 
     def training_features(self, batch: TrainingBatch) -> Tensor:
-        """The map (B, C, H/16, W/16) that the losses of `batch` are about."""
+        """The features (B, C, H/16, W/16) from which the losses of `batch` are computed."""
         if batch.frames.shape[1] != 2:
             raise ValueError(f"DFF trains on a frame and one reference frame, not {batch.frames.shape[1]} frames")
         currents, references = batch.frames.unbind(dim=1)  # (B, 3, H, W) each
@@ -84,12 +85,12 @@ class DFF(nn.Module):
         return features.to(warped.dtype).index_copy(0, moved, warped)
 
     def begin_clip(self, batch_images: int = 1, inside: bool = False) -> DFFClip:
-        """See `VideoModel.begin_clip`. By the originals' rule frames are answered at once, or with their batch."""
+        """See `VideoModel.begin_clip`. With the originals' key-frame rule, frames are answered at once or by batch."""
         return DFFClip(self, batch_images, inside)
 
     @torch.no_grad()
     def key_frame(self, frame: Frame, index: int) -> KeyFrame:
-        """Compute the features of a key frame; index: its place in the clip."""
+        """Compute the features of a key frame; index: its position in the clip."""
         images, _ = stack_frames([frame], next(self.parameters()).device)  # (1, 3, H, W)
         flow_part = self.flow_net.other_part(self.flow_net.halve(images))
         features = self.features(images).to(images.dtype)  # the warp is not in reduced precision
@@ -100,7 +101,7 @@ class DFF(nn.Module):
 
     @torch.no_grad()
     def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
-        """The flow from a frame to a key frame, and the scale map, of one frame each."""
+        """The flow from one frame to a key frame, and the scale map."""
         images, _ = stack_frames([frame], key.features.device)  # (1, 3, H, W)
         return self._flow([frame], self.flow_net.halve(images), [key])
 
@@ -110,8 +111,8 @@ class DFF(nn.Module):
     ) -> RawDetections:
         """Boxes and class probabilities in B frames of one size.
 
-        sources: for each frame the key frames that its features come from; a key frame's own is itself. flow: of the
-        frames that are no key frames, in order, where it has been computed already.
+        sources: for each frame, the key frames that its features come from; a key frame's source is itself. flow: of
+        the frames that are not key frames, in order, if it has been computed already.
         """
         images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
         moved = [n for n, frame in enumerate(frames) if sources[n][0][0].frame.index != frame.index]
@@ -159,7 +160,7 @@ class DFF(nn.Module):
         return features
 
     def _flow(self, frames: Sequence[Frame], halves: Tensor, keys: Sequence[KeyFrame]) -> Flow:
-        """The flow from each of P frames, given with their halves, to the key frame in the same place."""
+        """The flow from each of P frames, given with their halves, to the key frame at the same index of `keys`."""
         one = all(key is keys[0] for key in keys)
         others = keys[0].flow_part if one else torch.cat([key.flow_part for key in keys])
         flow, scale = self.flow_net.between(self.flow_net.current_part(halves), others)
@@ -192,8 +193,8 @@ def _blended(pairs: Sequence[tuple[int, KeyFrame, float]], flow: Flow, count: in
 class DFFClip:
     """Deep Feature Flow over one clip (a `ClipDetector`).
 
-    Frames wait for the key frame that they need, and for their batch: a key frame and those that follow it go through
-    the networks together. Where the flow decides on key frames, every frame is answered by itself, at once.
+    Frames wait for the key frame that they need and for their batch: a key frame and the frames after it go through
+    the networks together. If the flow decides on key frames, every frame is answered alone and at once.
     """
 
     model: DFF
@@ -220,7 +221,7 @@ class DFFClip:
         return answers
 
     def _add_by_flow(self, frame: Frame, index: int) -> list[RawDetections]:
-        """The frame becomes a key frame where the flow to the latest one is too long."""
+        """Detect in a frame that becomes a key frame if its flow to the latest key frame is too long."""
         rule, flow = self.model.rule, None
         if self.key is not None and index - self.key.index < rule.interval:
             flow = self.model.flow_to(frame, self.key)
@@ -231,7 +232,7 @@ class DFFClip:
         return [self.model.detect([frame], [[(self.key, 1.0)]], self.inside, flow)]
 
     def close(self) -> list[RawDetections]:
-        # The last segment may end before its key frame: then the frame in the middle of what there is becomes one
+        # If the last segment ends before its key frame, its middle frame becomes a key frame
         rule = self.model.rule
         begin = 0 if self.key is None else self.key.index - rule.offset + rule.interval
         last_segment = [(index, frame) for index, frame in self.waiting if index >= begin]
@@ -242,13 +243,13 @@ class DFFClip:
         return self._answer(after)
 
     def _have_their_keys(self) -> bool:
-        """Whether no waiting frame needs a key frame that has not come yet."""
+        """Whether the key frames of all waiting frames are available."""
         if self.key is None:
             return False
         return not any(index > self.key.index and self.model.rule.waits(index) for index, _ in self.waiting)
 
     def _answer(self, after: KeyFrame | None = None) -> list[RawDetections]:
-        """Detect in the waiting frames; after: the key frame that comes next, where it is known."""
+        """Detect in the waiting frames; after: the next key frame, if it is known."""
         waiting, self.waiting = self.waiting, []
         batches = (waiting[i : i + self.batch_images] for i in range(0, len(waiting), self.batch_images))
         return [

@@ -1,8 +1,8 @@
 """Test Deep Feature Flow: detect in every frame of the test set, save the detections, evaluate them.
 
-The backbone runs on key frames only, every TEST.KEY_FRAME_INTERVAL-th frame of a video; their features are warped to
-the frames between along the flow, which --flow replaces by zero or by the generator's true flow. The log also says how
-AP falls with the distance from the key frame.
+The backbone runs only on key frames, by default every TEST.KEY_FRAME_INTERVAL-th frame of a video; their features are
+warped along the flow to the other frames. --flow replaces the learned flow by zero flow or by the generator's true
+flow. The log also has the AP by distance from the key frame.
 
 Example: python dff/test.py --cfg configs/dff/resnet_v1_18_flownet_synthetic_vid.yaml --weights my.pth
 """

@@ -1,5 +1,4 @@
-"""Train Deep Feature Flow end to end: features of a reference frame, warped along the flow to the frame that is
-learned.
+"""Train Deep Feature Flow end to end: features of a reference frame are warped along the flow to the current frame.
 
 Example: python dff/train_end2end.py --cfg configs/dff/resnet_v1_18_flownet_synthetic_vid.yaml TRAIN.lr=1e-3
 """

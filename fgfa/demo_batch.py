@@ -1,4 +1,4 @@
-"""fgfa/demo.py with ten frames at a time: the same detections, sooner.
+"""fgfa/demo.py with batches of ten frames: the same detections in less time.
 
 Example: python fgfa/demo_batch.py --weights my.pth --source clip/ --out output/my
 """

@@ -11,7 +11,7 @@ from lib.engine.run import Method
 
 
 def references(cfg: Config) -> ChooseReferences:
-    """Two frames out of those that the window covers in testing."""
+    """Two reference frames, drawn from the window of the test."""
     first, last = training_offsets(cfg, (-reach(cfg), 0 if cfg.TEST.CAUSAL else reach(cfg)))
     if first == last:
         raise ConfigError(

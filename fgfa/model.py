@@ -27,12 +27,12 @@ _PAIRS_ON_CPU = 10  # that go through the flow network together; more take longe
 
 @dataclass(frozen=True)
 class AggregationRule:
-    """What differs between the originals' training and testing (docs/rules.md, section 1).
+    """The options in which the originals' training and testing differ (docs/rules.md, section 1).
 
-    aggregate_current: the current frame is averaged too, read along the flow to itself like any other, and what the
-    others are compared with is its embedding read in the same way; otherwise its embedding as it is.
-    embed_after_warp: embeddings are computed from the warped features; otherwise from each frame's own, and warped
-    with them.
+    aggregate_current: average the current frame too, warped along the flow to itself like the others, and compare the
+    others with its warped embedding; otherwise compare them with its embedding without warping.
+    embed_after_warp: compute embeddings from the warped features; otherwise compute them from each frame's own features
+    and warp both.
     """
 
     aggregate_current: bool
@@ -41,10 +41,11 @@ class AggregationRule:
 
 @dataclass
 class CachedFrame:
-    """What is kept of a frame while the window covers it.
+    """The data of a frame that is kept while the window covers it.
 
-    frame: which one it is. half: (1, 3, H/2, W/2), its image as the flow network reads it; flow_part: of that, as the
-    one that a flow points into (`FlowNetS.other_part`). slot: the place of its maps in the clip's pool.
+    frame: the frame, without its image. half: (1, 3, H/2, W/2), its image as the flow network reads it; flow_part: its
+    part of the flow network's first layer as the frame that a flow points into (`FlowNetS.other_part`). slot: the index
+    of its maps in the clip's pool.
     im_info: (3,), on the model's device.
     """
 
@@ -56,11 +57,11 @@ class CachedFrame:
 
 
 class FGFA(nn.Module):
-    """Detects in the average of the features of a frame's neighbours, warped to the frame and weighted by similarity.
+    """Detects in the average of the features of neighbouring frames, warped to the frame and weighted by similarity.
 
-    A `VideoModel`. reach: K, KEY_FRAME_INTERVAL of the originals: in testing the K frames before and the K after are
-    averaged. causal: only those before, so that each frame is answered at once.
-    known_flow: takes the place of the learned flow in testing.
+    A `VideoModel`. reach: K, KEY_FRAME_INTERVAL of the originals: in testing the K frames before and the K frames after
+    a frame are averaged. causal: average only those before, so that each frame is answered at once.
+    known_flow: replaces the learned flow in testing.
     """
 
     lr_mult: dict[str, float] = {}
@@ -93,7 +94,7 @@ class FGFA(nn.Module):
         return self.detector.losses(self.training_features(batch), batch, rng)
 
     def training_features(self, batch: TrainingBatch) -> Tensor:
-        """The map (B, C, H/16, W/16) that the losses of `batch` are about."""
+        """The features (B, C, H/16, W/16) from which the losses of `batch` are computed."""
         samples, together = batch.frames.shape[:2]
         if together < 2 and not self.train_rule.aggregate_current:
             raise ValueError("FGFA trains on a frame and its neighbours, and this batch has no neighbours")
@@ -115,7 +116,7 @@ class FGFA(nn.Module):
 
     @torch.no_grad()
     def compute_maps(self, frames: Sequence[Frame]) -> tuple[Tensor, Tensor, Tensor]:
-        """What is needed of B frames of one size: maps (B, C', H/16, W/16), halves (B, 3, H/2, W/2), im_info (B, 3)."""
+        """Maps (B, C', H/16, W/16), halves (B, 3, H/2, W/2) and im_info (B, 3) of B frames of one size."""
         images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
         return self._maps(images, self.test_rule), self.flow_net.halve(images), im_info
 
@@ -197,7 +198,7 @@ class FGFA(nn.Module):
         return (weights * features).sum(dim=1), weights  # (B, C, h, w), (B, N, 1, h, w)
 
     def _maps(self, images: Tensor, rule: AggregationRule) -> Tensor:
-        """What is warped of each image: features, followed by the embedding if it is computed before the warp."""
+        """The maps to warp: features, followed by the embedding if it is computed before the warp."""
         features = self.features(images)  # (B, C, H/16, W/16)
         return features if rule.embed_after_warp else torch.cat((features, self.embed_net(features)), dim=1)
 
@@ -210,9 +211,9 @@ class FGFA(nn.Module):
 
 @dataclass
 class FGFAClip:
-    """FGFA over one clip (a `ClipDetector`): holds the window's frames and one batch, whatever the clip's length.
+    """FGFA over one clip (a `ClipDetector`). It holds the window's frames and one batch, whatever the clip's length.
 
-    The first and the last frame stand in for those before and after the clip.
+    Beyond the ends of the clip, its first or last frame is repeated.
     """
 
     model: FGFA
@@ -234,7 +235,7 @@ class FGFAClip:
         return self._detect(self._ready() + self.window.close())
 
     def _ready(self) -> list[Neighbourhood[CachedFrame]]:
-        """Compute the maps of the waiting frames; what the frames whose window is then full need."""
+        """Compute the maps of the waiting frames; returns the neighbourhoods whose window is then full."""
         frames, self.waiting = self.waiting, []
         if not frames:
             return []
@@ -258,7 +259,7 @@ class FGFAClip:
 
 
 def reach(cfg: Config) -> int:
-    """K of the 2K+1 frames; the originals' 9 where `cfg` does not say."""
+    """K of the 2K+1 frames; the originals' 9 if `cfg` has 0."""
     return cfg.TEST.KEY_FRAME_INTERVAL or 9
 
 

@@ -1,7 +1,7 @@
 """Test FGFA: detect in every frame of the test set, save the detections, evaluate them.
 
-Each frame is detected in the average of its own features and those of TEST.KEY_FRAME_INTERVAL frames before and after
-it (TEST.CAUSAL: before it), warped along the flow, which --flow replaces by zero or by the generator's true flow.
+Each frame's features are averaged with those of TEST.KEY_FRAME_INTERVAL frames before and after it (TEST.CAUSAL: only
+before), warped to it along the flow. --flow replaces the learned flow by zero flow or by the generator's true flow.
 
 Example: python fgfa/test.py --cfg configs/fgfa/resnet_v1_18_flownet_synthetic_vid.yaml --weights my.pth
 """

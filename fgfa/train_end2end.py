@@ -1,4 +1,4 @@
-"""Train FGFA end to end: features of two neighbouring frames, warped along the flow to the frame that is learned.
+"""Train FGFA end to end: features of two neighbouring frames are warped along the flow to the current frame.
 
 Example: python fgfa/train_end2end.py --cfg configs/fgfa/resnet_v1_18_flownet_synthetic_vid.yaml TRAIN.lr=1e-3
 """

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass
 class Neighbourhood(Generic[T]):
-    """The frame to be answered, and the frames that are averaged for it, each once, with how often it counts."""
+    """The frame to detect in, and the frames that are averaged for it, each listed once with its count."""
 
     centre: T
     averaged: list[T]
@@ -20,26 +20,26 @@ class Neighbourhood(Generic[T]):
 
 @dataclass
 class Window(Generic[T]):
-    """The frames of one video that are still needed: at most past + 1 + future.
+    """A sliding window over one video; it holds at most past + 1 + future frames.
 
-    past, future: how many frames before and after a frame are averaged for it. Where the video has no such frame, its
-    first or last one stands in, again and again. include_centre: whether the frame itself is averaged too; if so it
-    comes first in `Neighbourhood.averaged`, otherwise it still may stand in for others.
+    past, future: numbers of frames before and after a frame that are averaged for it. Beyond the ends of the video, its
+    first or last frame is repeated. include_centre: whether the frame itself is averaged too; if so it comes first in
+    `Neighbourhood.averaged`, otherwise it is averaged only as a repeated first or last frame.
     """
 
     past: int
     future: int
     include_centre: bool = True
     held: deque[T] = field(default_factory=deque)
-    place: int = 0  # in `held`, of the next frame to be answered
+    place: int = 0  # index in `held` of the next frame to detect in
 
     def add(self, frame: T) -> Neighbourhood[T] | None:
-        """Take the next frame; returns what the frame `future` places before it needs, if there is one."""
+        """Add the next frame; returns the neighbourhood of the frame `future` positions before it, if there is one."""
         self.held.append(frame)
         return self._answer() if len(self.held) - 1 - self.place >= self.future else None
 
     def close(self) -> list[Neighbourhood[T]]:
-        """The video is over: what its last frames need, in order. The window is then ready for another video."""
+        """End the video; returns the neighbourhoods of its last frames, in order. The window can then be reused."""
         rest = []
         while self.place < len(self.held):
             rest.append(self._answer())

@@ -16,7 +16,7 @@ __all__ = ["VideoDetector", "__version__", "load_detector"]
 
 
 def __getattr__(name: str) -> object:
-    # Not imported before it is asked for: it needs torch, and the tools that check an installation must start without
+    # Imported on first use: it needs torch, and the tools that check an installation must start without torch
     if name in ("VideoDetector", "load_detector"):
         from lib import video_detector
 

@@ -15,11 +15,12 @@ USER_ERROR = 2
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Call `main` and exit with the status that it returns, 0 where that is no number.
+    """Call `main` and exit with the status that it returns, 0 if that is not a number.
 
-    An error that the user can fix, a full disk and too little memory end with one line and status 2; Ctrl-C with one
-    line and status 130; a closed output pipe with status 141 and no line.
+    Errors that the user can fix, a full disk and a lack of memory print one line and exit with status 2; Ctrl-C prints
+    one line and exits with status 130; a closed output pipe exits with status 141 and prints nothing.
     """
+    _open_missing_streams()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # Large pages for torch's tensors on Linux; torch reads this when it allocates the first. docs/performance.md
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -44,8 +45,23 @@ def run_script(main: Callable[[], object]) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _open_missing_streams() -> None:
+    """Give a process that was started without standard streams (`<&-`, `>&-`) ones that lead nowhere.
+
+    Otherwise the next file that is opened would have the number of the stream, and get what libraries print.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115 (open until the process ends)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    """Also of torch, which is not imported here: a GPU's has a class of its own, the CPU's only its message."""
+    """Whether `error` means a lack of memory, in torch too, which is not imported here: its GPU error has a class of
+    its own, its CPU error is recognised by the message."""
     is_gpu = type(error).__name__ == "OutOfMemoryError"
     return isinstance(error, MemoryError) or is_gpu or "DefaultCPUAllocator" in str(error)
 
@@ -141,7 +157,7 @@ def add_workers_argument(parser: argparse._ActionsContainer) -> None:
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser) -> None:
-    """What results are evaluated against: a data set's image set or COCO-VID JSON, and its motion."""
+    """Add the arguments of an evaluation: the ground truth (an image set or COCO-VID JSON) and its motion."""
     data = parser.add_mutually_exclusive_group(required=True)
     add_dataset_argument(data)
     data.add_argument("--ground-truth", metavar="FILE", help="COCO-VID JSON in place of a data set's folder")

@@ -1,4 +1,4 @@
-"""Read and write files safely: outputs appear whole or not at all, and one run at a time holds a folder or a file."""
+"""Read and write files safely: outputs are written whole or not at all, and folders and files are locked by one run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import socket
 import stat
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +21,10 @@ from typing import IO, Any
 from lib.errors import InputError
 
 _log = logging.getLogger(__name__)
+_MACHINE = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_MARK = re.compile(r"\.([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}\.")
+_LEFT = re.compile(_MARK.pattern + r"part(\.\w{1,15})?$")
+_swept: set[Path] = set()
 
 
 class OutputError(InputError):
@@ -34,11 +40,11 @@ class FileInUseError(InputError):
 
 
 def check_output(path: str | os.PathLike) -> Path:
-    """Make the folder of `path` and check that a file can be written there; call it before the work begins.
+    """Create the folder of `path` and check that a file can be written there; call it before the work begins.
 
-    Returns the path with links followed, so that a link is kept and the file that it points to is replaced.
-    Raises OutputError: for a folder, a device, a pipe, a socket or a write-protected file at `path`, for a folder that
-    cannot be made or written to.
+    Returns the path with links resolved, so that a link is kept and the file that it points to is replaced.
+    Raises OutputError for a folder, a device, a pipe, a socket or a write-protected file at `path`, and for a folder
+    that cannot be created or written to.
     """
     path = _resolved(path)
     with output_errors(path):
@@ -53,11 +59,12 @@ def check_output(path: str | os.PathLike) -> Path:
                 raise OutputError(f"{path}: is write-protected; give another name")
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise OutputError(f"{path}: cannot be written (no write permission for {path.parent}); give another name")
+    _sweep(path.parent)
     return path
 
 
 def _resolved(path: str | os.PathLike) -> Path:
-    """`path` with links followed. Raises OutputError."""
+    """`path` with links resolved. Raises OutputError."""
     try:
         return Path(os.path.realpath(path))
     except (OSError, ValueError) as error:  # a NUL in the name
@@ -65,7 +72,7 @@ def _resolved(path: str | os.PathLike) -> Path:
 
 
 def _kind(mode: int) -> str:
-    """What is no regular file, in words."""
+    """A description of what is not a regular file."""
     return "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
 
 
@@ -87,17 +94,17 @@ def _output_error(path: str | os.PathLike, error: OSError) -> OutputError:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """The name of a temporary file beside `path`, of the same ending; it takes the name `path` when the block ends
-    well.
+    """The name of a temporary file beside `path` with the same suffix; it is renamed to `path` when the block succeeds.
 
-    For libraries that open a file by its name. An error in the block leaves what was at `path`, and no temporary file.
-    Raises OutputError where `path` cannot be written; an OSError of the block that names another file stays as it is.
+    For libraries that open a file by its name. After an error in the block, the file at `path` is unchanged and the
+    temporary file removed. Raises OutputError if `path` cannot be written; an OSError in the block that names another
+    file is not changed.
     """
     path = check_output(path)
     temporary = _temporary(path)
     try:
         yield temporary
-        file = os.open(temporary, os.O_RDWR)  # Windows writes through only what is open for writing
+        file = os.open(temporary, os.O_RDWR)  # Windows can only sync a file that is open for writing
         try:
             os.fsync(file)
         finally:
@@ -114,9 +121,45 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def unique_mark() -> str:
+    """A part of a file name that no other file has; it says which process of which machine made it."""
+    return f"{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def made_by_dead_process(name: str) -> bool:
+    """Whether a file of this name (`unique_mark`) was left behind by a process of this machine that was killed."""
+    found = _MARK.search(name)
+    return bool(found) and found[1] == _MACHINE and not _is_alive(int(found[2]))
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":
+        return True  # os.kill would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in `folder`; looked for once in a process."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            is_ours = entry.name.startswith(".") and _LEFT.search(entry.name) and entry.is_file(follow_symlinks=False)
+            if is_ours and made_by_dead_process(entry.name):
+                os.unlink(entry.path)
+                _log.info("%s: removed; a process that was killed had left it", entry.path)
+
+
 def _temporary(path: Path) -> Path:
     """A new hidden name in the folder of `path` with its ending; file systems take names of 255 bytes."""
-    unique = f"{os.getpid()}-{secrets.token_hex(4)}.part"
+    unique = f"{unique_mark()}.part"
     suffix = path.suffix if len(path.suffix.encode(errors="surrogateescape")) <= 16 else ""
     stem = path.stem.encode(errors="surrogateescape")[:150].decode(errors="ignore")
     return path.with_name(f".{stem}.{unique}{suffix}")
@@ -124,10 +167,10 @@ def _temporary(path: Path) -> Path:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, *, text: bool = False) -> Iterator[IO]:
-    """An open file whose content takes the name `path` when the block ends well; see `replacing`.
+    """An open file that is renamed to `path` when the block succeeds; see `replacing`.
 
-    text: open for text in UTF-8 with line feeds on every system; otherwise for bytes. File names that are not UTF-8
-    come out as \\udcXX, which JSON reads back.
+    text: open for text in UTF-8 with line feeds on every system; otherwise for bytes. File names that are not UTF-8 are
+    written as \\udcXX, which JSON reads back.
     """
     how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"} if text else {}
     with replacing(path) as temporary, open(temporary, "w" if text else "wb", **how) as file:
@@ -135,15 +178,15 @@ def writing(path: str | os.PathLike, *, text: bool = False) -> Iterator[IO]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` to `path`, whole or not at all; the folder is made. Raises OutputError."""
+    """Write `text` to `path`, whole or not at all; creates the folder. Raises OutputError."""
     with writing(path, text=True) as file:
         file.write(text)
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Write `content` to `path` as JSON, whole or not at all; the folder is made. Raises OutputError.
+    """Write `content` to `path` as JSON, whole or not at all; creates the folder. Raises OutputError.
 
-    A NaN or an infinity raises ValueError: JSON has none.
+    NaN and infinity, which JSON does not have, raise ValueError.
     """
     write_text(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
@@ -151,7 +194,7 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
 def read_bytes(path: str | os.PathLike, error: type[InputError], what_to_do: str, most: int = 1 << 30) -> bytes:
     """The content of a regular file of at most `most` bytes. Raises `error`, whose message ends with `what_to_do`."""
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for somebody who writes into it
+        # Without O_NONBLOCK, opening a pipe would wait for a writer
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         with open(os.open(path, flags), "rb") as file:
             status = os.fstat(file.fileno())
@@ -172,7 +215,7 @@ def read_bytes(path: str | os.PathLike, error: type[InputError], what_to_do: str
 
 
 def read_text(path: str | os.PathLike, error: type[InputError], what_to_do: str, most: int = 1 << 30) -> str:
-    """The text of a UTF-8 file of at most `most` bytes, without a byte-order mark, with line feeds.
+    """The text of a UTF-8 file of at most `most` bytes; a byte-order mark is removed, line ends become line feeds.
 
     Raises `error`, whose message ends with `what_to_do`.
     """
@@ -180,7 +223,7 @@ def read_text(path: str | os.PathLike, error: type[InputError], what_to_do: str,
 
 
 def decode_text(content: bytes, path: str | os.PathLike, error: type[InputError], what_to_do: str) -> str:
-    """`content`, which was read from `path`, as `read_text` gives it."""
+    """Decode `content`, which was read from `path`, as `read_text` does."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as reason:
@@ -208,22 +251,23 @@ def sha256_of(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-_held: set[Path] = set()  # folders and files that this process holds: the system's locks are per process
+_held: set[Path] = set()  # folders and files that this process has locked: the system's locks are per process
 
 
 @contextlib.contextmanager
 def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
-    """Make `folder` and keep other runs out of it during the block; the system lets go when the process ends.
+    """Create `folder` and lock it against other runs during the block; the lock ends with the process at the latest.
 
-    The lock is on the file `.lock` in it, which says who holds it. Raises FolderInUseError where another run does,
-    OutputError where the folder cannot be written. On a file system without locks it says so in the log and goes on.
+    The lock is on the file `.lock` in it, which names the run that holds it. Raises FolderInUseError if another run
+    holds it, OutputError if the folder cannot be written. On a file system without locks it logs a warning.
     """
     folder = _resolved(folder)
-    if folder in _held:  # before the file is opened: closing it again would let go of the lock
+    if folder in _held:  # checked before the file is opened, because closing it would release the lock
         raise FolderInUseError(f"{folder}: this process is writing to this folder already; give another output_path")
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    _sweep(folder)
     try:
         with output_errors(folder):
             if not _lock(file):
@@ -242,11 +286,11 @@ def hold_folder(folder: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def hold_file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
-    """Open the file at `path` for reading and writing, keeping its content, and keep other runs out of it.
+    """Open the file at `path` for reading and writing, keeping its content, and lock it against other runs.
 
-    The file is made where there is none. The lock is on the file itself and ends with the block or the process, so the
-    file may be renamed inside the block; a new file at `path` can then be held by another run. Raises FileInUseError
-    where another run holds it, OutputError where it cannot be opened or, at the end of the block, written.
+    Creates the file if it does not exist. The lock is on the file itself and ends with the block or the process, so the
+    file may be renamed inside the block; another run can then lock a new file at `path`. Raises FileInUseError if
+    another run holds the lock, OutputError if the file cannot be opened or, at the end of the block, written.
     """
     path = check_output(path)
     if path in _held:
@@ -259,7 +303,7 @@ def hold_file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
             file.close()
     finally:
         _held.discard(path)
-        with contextlib.suppress(OSError):  # where it fails, an error in the block said so already
+        with contextlib.suppress(OSError):  # an error in the block has reported the failure already
             file.close()
 
 
@@ -274,11 +318,11 @@ def _open_locked(path: Path) -> IO[bytes]:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 return file
-        file.close()  # the run that held it renamed it between the opening and the lock
+        file.close()  # the run that held the lock renamed the file between the opening and the lock
 
 
 def _lock(file: int) -> bool:
-    """Take the lock on an open file without waiting; False where another process has it."""
+    """Take the lock on an open file without waiting; False if another process has it."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -293,8 +337,8 @@ def _lock(file: int) -> bool:
             os.lseek(file, 0, os.SEEK_SET)
         return True
     try:
-        # Unlike that of flock(), a POSIX lock does not pass to the reader processes of a training: it is free at once
-        # when the training itself is killed
+        # Unlike a lock of flock(), a POSIX lock is not inherited by the reader processes of a training: it is released
+        # at once when the training itself is killed
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EAGAIN):

@@ -1,4 +1,4 @@
-"""The few objects that travel between the parts: a frame, a training batch, detections, ground truth.
+"""The objects that are passed between the parts: a frame, a training batch, detections, ground truth.
 
 Coordinates follow the conventions written in `lib.boxes`: `(x1, y1, x2, y2)`, 0-based pixels, inclusive corners.
 """
@@ -16,12 +16,12 @@ from torch import Tensor
 
 @dataclass
 class Inside:
-    """What a model computed for one frame on the way to its detections; a cell is 16 network-input pixels.
+    """Intermediate results of a model for one frame; a cell is 16 network-input pixels.
 
-    features: (C, h, w), the map that was detected in. references: the `index` of each frame whose features were
-    warped to this one. flow: (n, 2, h, w) in cells, from this frame to each reference, or None. weights: (n, h, w), the
-    share of each reference in the average, which sum to 1 over n (FGFA), or None. scale: (C, h, w), Deep Feature Flow's
-    scale map, or None.
+    features: (C, h, w), the input of the detector. references: the `index` of each frame whose features were warped to
+    this one. flow: (n, 2, h, w) in cells, from this frame to each reference, or None. weights: (n, h, w), the weight of
+    each reference in the average, summing to 1 over n (FGFA), or None. scale: (C, h, w), Deep Feature Flow's scale map,
+    or None.
     """
 
     features: Tensor
@@ -40,10 +40,10 @@ class Frame:
     frame_id: number written into the results, 1-based and cumulative over the image set (docs/rules.md, section 4).
     first: whether a new video begins with this frame.
     index: number of the frame in its video, from 0. name: its file's name, or its number with six digits.
-    video: name of its video, where a data set has one. seconds: its time in the video, None where unknown (images).
-    pixels: (H0, W0, 3) uint8, the original frame in B, G, R order, where the source keeps it.
-    inside: see `Inside`; None unless asked for. key_frame: whether its features were computed and not warped from
-    another frame, as Deep Feature Flow does; None where that was not decided.
+    video: name of its video in a data set. seconds: its time in the video, None if unknown (images).
+    pixels: (H0, W0, 3) uint8, the original frame in B, G, R order, if the source keeps it.
+    inside: see `Inside`; None unless requested. key_frame: in Deep Feature Flow, whether the frame's features were
+    computed instead of warped from another frame; None in other methods.
     """
 
     image: Tensor
@@ -65,7 +65,7 @@ class Frame:
             self.im_info = torch.tensor([*self.image.shape[1:], self.scale], dtype=torch.float32)
 
     def without_image(self) -> Frame:
-        """The same frame with an empty `image`, for those who only want to know which frame it was."""
+        """The same frame with an empty `image`, for code that only needs to identify the frame."""
         return replace(self, image=self.image.new_empty(3, 0, 0))
 
 
@@ -96,11 +96,11 @@ class TrainingBatch:
         return len(self.boxes)
 
     def pin_memory(self) -> TrainingBatch:
-        """The same batch with its pixels in pinned memory, from where a GPU fetches them without waiting."""
+        """The same batch with its pixels in pinned memory, which is copied to a GPU asynchronously."""
         return replace(self, frames=self.frames.pin_memory())
 
     def to(self, device: torch.device | str) -> TrainingBatch:
-        """The same batch with its pixels on `device`; the small box tensors stay on the CPU, where targets are made."""
+        """The same batch with its pixels on `device`; the box tensors stay on the CPU, where targets are assigned."""
         return replace(self, frames=self.frames.to(device, non_blocking=True))
 
 
@@ -114,7 +114,7 @@ class Detection(NamedTuple):
 
 @dataclass
 class Detections:
-    """What was found in one frame: equal-length fields, one row per box.
+    """The detections in one frame: equal-length fields, one row per box.
 
     boxes: (n, 4) float32 in pixels of the ORIGINAL frame. scores: (n,) float32. labels: (n,) int64, from 1.
     """
@@ -139,7 +139,7 @@ class Detections:
         return Detections(self.boxes[rows], self.scores[rows], self.labels[rows])
 
     def __iter__(self) -> Iterator[Detection]:
-        """One `Detection` after the other."""
+        """Yield one `Detection` per row."""
         for label, score, box in zip(self.labels.tolist(), self.scores.tolist(), self.boxes.tolist(), strict=True):
             yield Detection(label, score, tuple(box))
 
@@ -148,7 +148,7 @@ class Detections:
 
     @staticmethod
     def cat(parts: Sequence[Detections]) -> Detections:
-        """All rows of `parts`, in order; no part gives no rows."""
+        """All rows of `parts`, in order; without parts no rows."""
         if not parts:
             return Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
         return Detections(

@@ -11,7 +11,7 @@ __version__ = "0.2.0"
 
 @functools.cache
 def commit() -> str:
-    """The git commit of this code, "-dirty" behind it where files were changed; "unknown" outside a checkout."""
+    """The git commit of this code, with "-dirty" appended if files were changed; "unknown" outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)

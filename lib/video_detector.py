@@ -24,7 +24,7 @@ from lib.models.build import build_postprocess
 from lib.models.postprocess import PostProcess
 from lib.models.video_model import VideoModel
 
-METHODS = ("rfcn", "dff", "fgfa")  # a file can name only these; other methods are given by the caller
+METHODS = ("rfcn", "dff", "fgfa")  # a file can name only these; for other methods the caller gives the Method
 
 
 class VideoDetector:
@@ -78,9 +78,9 @@ class VideoDetector:
         (H, W, 3) uint8 arrays, B, G, R as OpenCV gives them, or R, G, B with rgb. limit: the most frames; 0: all.
         inside: fill in `Frame.inside` (features, flow, weights). timing: is added to.
 
-        Answers stream: those of FGFA come as many frames late as its window needs. With Seq-NMS (TEST.SEQ_NMS) they all
-        come when the video is over; only detections are held until then, and `Frame.pixels` is read again from files,
-        and None for frames that can be had only once.
+        Answers stream: FGFA answers as many frames late as its window needs. With Seq-NMS (TEST.SEQ_NMS) all answers
+        come at the end of the video; only detections are held until then, and `Frame.pixels` is read again from files,
+        or None if the frames can be read only once.
         Each call begins a new video. Raises SourceError and ImageError.
         """
         frames = open_frames(source, rgb)
@@ -104,7 +104,9 @@ class VideoDetector:
         return network_frames(itertools.islice(iter(source), limit or None), self._preprocess, keep_pixels)
 
     def live(self, *, rgb: bool = False, inside: bool = False) -> LiveVideo:
-        """A new video whose frames come one at a time. Raises SourceError with Seq-NMS, which needs the whole video."""
+        """A new video, to which frames are added one at a time. Raises SourceError with Seq-NMS, which needs all
+        frames.
+        """
         if self.cfg.TEST.SEQ_NMS:
             raise SourceError("Seq-NMS answers when a video is over, so not live; set TEST.SEQ_NMS=false")
         loop = LiveDetection(self.model, self._postprocess, inside=inside)
@@ -112,7 +114,7 @@ class VideoDetector:
 
 
 class LiveVideo:
-    """A video whose frames are handed over one at a time; see `VideoDetector.live`."""
+    """A video to which frames are added one at a time; see `VideoDetector.live`."""
 
     def __init__(self, loop: LiveDetection, preprocess: Preprocessing, rgb: bool) -> None:
         self._loop, self._preprocess, self._rgb, self._count = loop, preprocess, rgb, 0
@@ -131,7 +133,7 @@ class LiveVideo:
         return self._loop.add(frame)
 
     def close(self) -> list[Answer]:
-        """The video is over: returns the answers that are left. A frame added afterwards begins another video."""
+        """End the video; returns the remaining answers. A frame added afterwards begins another video."""
         self._count = 0
         return self._loop.close()
 
@@ -149,11 +151,11 @@ def load_detector(
 ) -> VideoDetector:
     """The detector in a checkpoint; its method, configuration and classes come from the file.
 
-    device: "cpu", "cuda" or "cuda:N"; default: a GPU where there is one. overrides: configuration values, such as
-    "TEST.KEY_FRAME_INTERVAL=5". score_threshold: weaker detections are left out. nms: IoU above which a box of lower
-    score is dropped; default: TEST.NMS of the configuration. batch_images: frames that go through the network together.
-    cfg, method: YAML file and "rfcn", "dff" or "fgfa", for files that do not say (older ones, MXNet's .params); for a
-    method of your own, its `Method`. Raises CheckpointError and ConfigError.
+    device: "cpu", "cuda" or "cuda:N"; default: a GPU if there is one. overrides: configuration values, such as
+    "TEST.KEY_FRAME_INTERVAL=5". score_threshold: minimum score of detections. nms: IoU above which a box of lower score
+    is dropped; default: TEST.NMS of the configuration. batch_images: frames that go through the network together.
+    cfg, method: YAML file and "rfcn", "dff" or "fgfa", for files without this information (older checkpoints, MXNet's
+    .params); for a method of your own, its `Method`. Raises CheckpointError and ConfigError.
     """
     identity = read_identity(weights)
     if method is None:

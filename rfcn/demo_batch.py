@@ -1,4 +1,4 @@
-"""rfcn/demo.py with ten frames at a time: the same detections, sooner.
+"""rfcn/demo.py with batches of ten frames: the same detections in less time.
 
 Example: python rfcn/demo_batch.py --weights my.pth --source clip/ --out output/my
 """

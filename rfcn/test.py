@@ -1,6 +1,6 @@
 """Test R-FCN: detect in every frame of the test set, save the detections, evaluate them.
 
-R-FCN detects in each frame by itself, TEST.BATCH_IMAGES of them at a time.
+R-FCN detects in each frame independently, in batches of TEST.BATCH_IMAGES frames.
 
 Example: python rfcn/test.py --cfg configs/rfcn/resnet_v1_18_synthetic_vid.yaml --weights my.pth
 """

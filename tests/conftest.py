@@ -1,5 +1,6 @@
-"""What every test shares: where the golden numbers and the real clip are, when they are at hand."""
+"""Fixtures of all tests: the recordings of the originals, where they are available."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,18 @@ import pytest
 
 from tools.parity.rows import Recording
 
+# A shell starts jobs in the background with SIGINT ignored, nohup with SIGHUP ignored, which everything that a test
+# starts would inherit, and rightly respect
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")
 def golden():
-    """A function that loads one recorded set by name, or skips the test where the recordings are not at hand."""
+    """A function that loads one recorded set by name, or skips the test where the recordings are not available."""
 
     def load(name: str) -> dict[str, np.ndarray]:
         path = SHARED / "golden" / f"{name}.npz"
@@ -32,7 +39,7 @@ def recording(golden):
 
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
-    """The folder of the recordings; skips the test where it is not at hand."""
+    """The folder of the recordings; skips the test where it is not available."""
     path = SHARED / "golden"
     if not path.is_dir():
         pytest.skip("needs the recorded numbers of the originals, which are not on this machine")

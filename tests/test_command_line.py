@@ -97,7 +97,7 @@ def python(code, **arguments):
 
 
 @pytest.mark.parametrize("lines", [1, 100_000], ids=["at the end", "in the middle"])
-def test_a_reader_that_has_gone_is_no_error(lines):
+def test_a_closed_output_pipe_is_not_an_error(lines):
     """As in `script | head`."""
     reading, writing = os.pipe()
     process = python(

@@ -40,7 +40,7 @@ def test_a_preset_changes_what_it_names_and_nothing_else(path, preset, caplog):
     assert changed == plain
 
 
-def test_the_command_line_goes_over_presets_and_these_over_the_file_and_it_over_the_base(tmp_path):
+def test_precedence_command_line_presets_file_base(tmp_path):
     (tmp_path / "file.yaml").write_text("TRAIN: {lr: 0.5, wd: 0.5, momentum: 0.5, lr_factor: 0.5}")
     (tmp_path / "one.yaml").write_text("TRAIN: {wd: 0.25, momentum: 0.25, lr_factor: 0.25}")
     (tmp_path / "two.yaml").write_text("TRAIN: {momentum: 0.125, lr_factor: 0.125}")
@@ -54,7 +54,7 @@ def test_the_command_line_goes_over_presets_and_these_over_the_file_and_it_over_
 
 MISTAKES = [
     ({"TRAIN": {"lrr": 1}}, r"unknown key 'TRAIN.lrr'; known here: .*\blr_step\b"),
-    ({"nonsense": 1}, "unknown key 'nonsense'; known here: SCALES, TEST"),
+    ({"nonsense": 1}, "unknown key 'nonsense'; known here: .*SCALES, TEST"),
     ({5: 1}, "unknown key '5'"),
     ({"TRAIN": 3}, "'TRAIN' is a section and needs keys under it, not 3"),
     ({"TRAIN": {"lr": "fast"}}, "'TRAIN.lr' must be a number like 0.00025, not 'fast'"),

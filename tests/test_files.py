@@ -294,7 +294,7 @@ def test_a_folder_is_held_against_this_process_under_any_name(tmp_path):
         pass
 
 
-def test_a_lock_outlives_no_reader_process(tmp_path):
+def test_a_lock_is_not_inherited_by_reader_processes(tmp_path):
     """Reader processes are copies of the training; one that is left over must not keep the folder."""
     code = """
     import os, time

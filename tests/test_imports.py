@@ -29,6 +29,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "lib.evaluation": BASE,
     "lib.visualize": BASE,
     "lib.report": (*BASE, "lib.evaluation", "lib.data", "lib.visualize"),
+    "lib.importing": (*BASE, "lib.data", "lib.evaluation"),
     "lib.synthetic": (*BASE, "lib.data"),
     "lib.pretraining": (*BASE, "lib.data", "lib.synthetic"),
     "lib.checkpoints": (*BASE, "lib.models.mxnet_names"),

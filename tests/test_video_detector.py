@@ -316,7 +316,7 @@ def test_limit_and_timing(detectors, expected, method):
     assert timing.frames == 6
 
 
-def test_answers_stream_and_nothing_runs_on_behind_an_abandoned_video(detectors):
+def test_answers_stream_and_an_abandoned_video_stops_its_threads(detectors):
     closed = []
 
     def endless():

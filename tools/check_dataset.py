@@ -1,8 +1,8 @@
-"""Check a data set: count objects by class, list and motion, and name all that is missing, broken or left out.
+"""Check a data set: count objects by class, list and motion, and name everything that is missing, broken or left out.
 
-The exit status is 1 where something is wrong: a file that is missing or cannot be read, an impossible box, a video
-with gaps or of another length than the list says. What is only left out, such as objects outside the class list, is
-named too.
+The exit status is 1 if something is wrong: a file that is missing or cannot be read, an impossible box, a video with
+gaps or of another length than the list says. Items that are only left out, such as objects outside the class list, are
+listed too.
 
 Example: python tools/check_dataset.py --dataset-path data/ILSVRC2015
 Example: python tools/check_dataset.py --dataset-path data/mine --image-set VID_val_videos --images --json check.json
@@ -36,7 +36,7 @@ KINDS = ("fast", "medium", "slow")
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_dataset_argument(parser, required=True)
-    parser.add_argument("--image-set", nargs="+", metavar="NAME", help="default: every DET_* and VID_* list")
+    parser.add_argument("--image-set", nargs="+", metavar="NAME", help="default: every list in ImageSets")
     images = parser.add_mutually_exclusive_group()
     images.add_argument("--images", action="store_true", help="also decode every listed image and compare its size")
     images.add_argument("--annotations-only", action="store_true", help="do not check that the images are there")

@@ -1,9 +1,10 @@
 """Compare tested methods: AP of all, slow, medium and fast objects, time per frame, and speed-up over the first.
 
-Each run is given as NAME=FOLDER, the folder in which a test script left evaluation.json and timing.json. With --json
-the rows are also kept in a file; rows of the same method and seed are replaced, others stay, so that it can hold
-several seeds. With --yaml each row is also written as a file of its own, with what made it, as experiments/*/results
-has them.
+Each run is given as NAME=FOLDER, the folder in which a test script wrote evaluation.json and timing.json. With --json
+the rows are also stored in a file; rows of the same method and seed are replaced, others are kept, so that it can hold
+several seeds. With --yaml each row is also written as a file of its own, with what produced it, as in
+experiments/*/results. With --turns the detectors are timed again, in turns, on a video of the test set: tests that
+ran one after the other say little of speed on a machine that does other things too.
 
 Example: python tools/compare_methods.py R-FCN=output/a/VID_val_videos DFF=output/b/VID_val_videos --json results.json
 """
@@ -13,10 +14,15 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from lib.command_line import count, run_script
+from lib.engine.device import default_device
+from lib.engine.turns import tested_detector, time_in_turns
 from lib.errors import InputError
 from lib.evaluation.evaluate import EVALUATION
 from lib.evaluation.made_with import MadeWith
@@ -36,6 +42,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="OUT", help="also keep the rows in this file")
     parser.add_argument("--yaml", type=Path, metavar="DIR", help="also write each row to a file in this folder")
     parser.add_argument("--table", default="", metavar="NAME", help="with --yaml: the table that the rows belong to")
+    parser.add_argument("--turns", type=count, default=0, metavar="N", help="time them again in N rounds of turns")
+    parser.add_argument("--device", default=default_device(), help="for --turns; default: %(default)s")
     args = parser.parse_args(argv)
     if args.table and not args.yaml:
         parser.error("--table is for the files of --yaml; give both")
@@ -44,13 +52,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class TestedRun:
-    """One run. seed: of its training; 0 where nothing says it. means: AP from 0 to 1, None where there is no object."""
+    """One run. seed: of its training; 0 where nothing says it. means: AP from 0 to 1, None where there is no object.
+    evaluation: the content of its evaluation.json.
+    """
 
     name: str
     seed: int
     means: dict[str, float | None]
     ms_per_frame: float
     made_with: MadeWith
+    evaluation: dict[str, Any]
 
     @staticmethod
     def of(run: str, seed: int | None) -> TestedRun:
@@ -69,7 +80,7 @@ class TestedRun:
             ) from error
         made_with = MadeWith.of_evaluation(evaluation)
         seed = seed if seed is not None else made_with.seed or 0
-        return TestedRun(name, seed, {key: known.get(key) for key in RANGES}, speed, made_with)
+        return TestedRun(name, seed, {key: known.get(key) for key in RANGES}, speed, made_with, evaluation)
 
     def to_json(self, first: TestedRun) -> dict:
         """The row of --json; first: the run that speed is compared with."""
@@ -118,6 +129,14 @@ def keep(runs: Sequence[TestedRun], path: Path) -> None:
     write_json(path, kept + [run.to_json(runs[0]) for run in runs])
 
 
+def timed_in_turns(runs: Sequence[TestedRun], rounds: int, device: str) -> list[TestedRun]:
+    """The runs with the times of `rounds` rounds of turns. Raises InputError where a detector is not there any more."""
+    detectors = [tested_detector(run.evaluation.get("made_with") or {}, device) for run in runs]
+    with tqdm(total=rounds + 1, unit="round", desc="timing", dynamic_ncols=True) as bar:
+        times = time_in_turns(detectors, rounds, bar.update)
+    return [replace(run, ms_per_frame=ms) for run, ms in zip(runs, times, strict=True)]
+
+
 def table(runs: Sequence[TestedRun]) -> str:
     """The rows as they are printed, AP in per cent."""
     width = max(len("AP (%)"), *(len(run.name) for run in runs))
@@ -137,6 +156,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json:
         check_output(args.json)
     runs = [TestedRun.of(run, args.seed) for run in args.runs]
+    if args.turns:
+        runs = timed_in_turns(runs, args.turns, args.device)
     if args.json:
         keep(runs, args.json)
     if args.yaml:

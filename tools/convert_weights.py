@@ -4,13 +4,18 @@ The kind of SRC is recognised by its content; where that is not enough, --kind n
 mapped, dropped or added, with the reason; missing or unknown ones and those of another shape are an error that lists
 them. docs/weights.md describes each source. No code in SRC is ever run.
 
+What a checkpoint of this project says of itself (method, configuration, classes) stays in a .pth; the state of its
+training does not. With --half the file has half the size, and the same bytes whenever it is made.
+
 Example: python tools/convert_weights.py model/rfcn_dff_flownet_vid-0000.params model/dff.pth
+Example: python tools/convert_weights.py output/rfcn_vid-0002.pth model/my_rfcn.pth --half --quiet
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +28,14 @@ from fgfa.model import build_fgfa
 from lib.checkpoints.conversion import Conversion, WeightsError, misfits
 from lib.checkpoints.first_layer import OURS, ImageForm
 from lib.checkpoints.flownet_import import FLOWNET_IMAGES, flownet_from
+from lib.checkpoints.half import rounding, to_half
 from lib.checkpoints.mxnet_params import LAYOUTS, write_params
 from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, params_from_state, state_from_params
 from lib.checkpoints.resnet_import import SOURCES, depth_of, own_resnet_names, resnet_from
 from lib.checkpoints.sizes import KINDS, NetworkSize, network_size
 from lib.command_line import run_script
 from lib.config import default_config
-from lib.engine.checkpoint import save_tensors
+from lib.engine.checkpoint import IDENTITY, Identity, save_tensors
 from lib.engine.weight_files import FLOWNET, WeightFile, read_weight_file
 from lib.files import check_output
 from lib.models.flownet_s import FlowNetS
@@ -47,6 +53,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kind", choices=(*KINDS, *SOURCES, FLOWNET), help="what SRC is; default: its names tell")
     parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="leave out these names of SRC")
     parser.add_argument("--quiet", action="store_true", help="no line for each mapped parameter")
+    parser.add_argument("--half", action="store_true", help="store convolution weights in float16 (DST ends in .pth)")
     mxnet = parser.add_argument_group(".params files")
     mxnet.add_argument("--layout", choices=LAYOUTS, help="of DST; default: that of the file it was made from, or v2")
     mxnet.add_argument("--bbox-means", nargs=4, type=float, default=BoxRule.means, metavar="M", help="TRAIN.BBOX_MEANS")
@@ -67,6 +74,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.target.suffix not in (".pth", ".params"):
         parser.error(f"DST ends in .pth or .params, not like {args.target}")
+    if args.half and args.target.suffix != ".pth":
+        parser.error("--half is for .pth files; the originals read float32")
     return args
 
 
@@ -84,22 +93,23 @@ def build(size: NetworkSize) -> nn.Module:
         return _BUILDERS[size.kind](cfg, size.classes)
 
 
-def own_weights(source: WeightFile, model: nn.Module, kind: str, rule: BoxRule) -> Conversion:
-    """The state of `model` from the originals' or this project's file."""
+def own_weights(source: WeightFile, model: nn.Module, kind: str, rule: BoxRule, kept: Sequence[str]) -> Conversion:
+    """The state of `model` from the originals' or this project's file; kept: entries that are no weights and stay."""
     if source.params is not None:
         return state_from_params(source.params, mxnet_names(model), rule, CLASSIFIER if kind == "resnet" else ())
     state = dict(source.arrays)
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError("holds more than tensors by name; is it another project's file? Say so with --kind")
+    state = {name: value.float() if value.dtype == torch.float16 else value for name, value in state.items()}
     origin = source.rest.get("mxnet")
-    unused = [(name, "not a weight") for name in source.rest if name != "mxnet"]
+    unused = [(name, "not a weight") for name in source.rest if name not in ("mxnet", *kept)]
     mapped = [(name, name) for name in state]
     notes = notes_on(source.rest.get("config"))
     return Conversion(state, mapped, unused, notes=notes, origin=origin if isinstance(origin, dict) else None)
 
 
 def notes_on(config: Any) -> list[str]:
-    """What the originals' networks cannot do of a checkpoint's configuration, if it has one."""
+    """Notes on settings in a checkpoint's configuration that the originals' networks do not have."""
     network = config.get("network") if isinstance(config, dict) else None
     default = default_config().network
     return [
@@ -150,7 +160,7 @@ def _by_original_names(result: Conversion) -> dict[str, Tensor]:
 
 
 def drop(result: Conversion, names: list[str]) -> None:
-    """Take the names of the file that the user does not want out of the state."""
+    """Remove the names that --drop gives from the state."""
     for name in names:
         if name not in result.state:
             raise WeightsError(f"--drop {name}: there is no such name among those that are not known here")
@@ -164,22 +174,32 @@ def convert(args: argparse.Namespace) -> tuple[str, Conversion, list[Conversion]
     source = read_weight_file(args.source)
     rule = BoxRule(tuple(args.bbox_means), tuple(args.bbox_stds), args.normalised)
     kind = args.kind or source.kind()
+    identity = Identity.of_content(dict(source.rest), args.source) if kind in KINDS else None
     if kind in KINDS:
         model = build(network_size(source.original_shapes(), kind))
-        result = own_weights(source, model, kind, rule)
+        stays = identity is not None and args.target.suffix == ".pth"
+        result = own_weights(source, model, kind, rule, kept=IDENTITY if stays else ())
     else:
         result, model = other_weights(source, kind, args)
     drop(result, args.drop)
     problems = misfits(model.state_dict(), result.state)
     if problems:
         raise WeightsError(f"does not hold the {kind} network that its sizes speak of:\n{problems}")
-    return kind, result, write_target(args, result, model, rule)
+    return kind, result, write_target(args, result, model, rule, identity)
 
 
-def write_target(args: argparse.Namespace, result: Conversion, model: nn.Module, rule: BoxRule) -> list[Conversion]:
+def write_target(
+    args: argparse.Namespace, result: Conversion, model: nn.Module, rule: BoxRule, identity: Identity | None
+) -> list[Conversion]:
     """Write DST; the account of what that took, if anything."""
     if args.target.suffix == ".pth":
-        save_tensors({"model": result.state, **({"mxnet": result.origin} if result.origin else {})}, args.target)
+        state = result.state
+        if args.half:
+            state = to_half(state)
+            result.notes.append(rounding(result.state, state))
+        identity = identity and replace(identity, stored="float16" if args.half else "")
+        content = {"model": state, **(identity.to_content() if identity else {})}
+        save_tensors(content | ({"mxnet": result.origin} if result.origin else {}), args.target)
         return []
     origin = None if args.no_test_entries else result.origin
     entries = not args.no_test_entries

@@ -123,23 +123,25 @@ def check_extension() -> Iterator[Finding]:
 
 def check_video() -> Iterator[Finding]:
     """Write and read back a small clip in each format that the demos write."""
-    import cv2
     import numpy as np
 
     from lib.errors import InputError
-    from lib.visualize.clip import VideoWriter
+    from lib.visualize.video_writer import CODECS, VideoWriter, pyav_encoder
 
-    for ending in (".mp4", ".webm"):
-        subject = f"OpenCV {cv2.__version__}, {ending}"
+    for ending, codec in ((".mp4", "h264"), (".mp4", "vp9"), (".webm", "vp9")):
+        subject = f"{codec} in {ending}"
         with tempfile.TemporaryDirectory() as folder:
             try:
-                with VideoWriter(Path(folder, f"clip{ending}"), 25) as video:
+                with VideoWriter(Path(folder, f"clip{ending}"), 25, codec) as video:
                     for value in range(3):
                         video.write(np.full((64, 64, 3), 80 * value, np.uint8))
             except InputError as error:
-                yield Finding("fault", subject, str(error), "pip install the opencv-python that requirements.txt pins")
+                yield Finding("fault", subject, str(error), "pip install the packages that requirements.txt pins")
             else:
-                yield Finding("ok", subject, "VP9 can be written and read")
+                yield Finding("ok", subject, "can be written and read")
+    missing = [codec for codec in CODECS if pyav_encoder(codec) is None]
+    if missing:
+        yield Finding("note", "PyAV", f"cannot encode {', '.join(missing)}: clips are slow to write", "pip install av")
 
 
 def check_configured(
@@ -173,6 +175,7 @@ def check_configured(
 
 def _check_weights(network: dict) -> Iterator[Finding]:
     """The files that a training begins from, of which each may be left out."""
+    from lib.checkpoints.torchvision_weights import is_torchvision_name
     from lib.engine.pretrained import checkpoint_file
 
     if network["pretrained_model"]:
@@ -181,11 +184,27 @@ def _check_weights(network: dict) -> Iterator[Finding]:
         ("pretrained", "backbone weights", "tools/pretrain_backbone.py"),
         ("pretrained_flow", "flow network weights", "tools/pretrain_flownet.py"),
     ):
-        if network[key]:
+        if is_torchvision_name(network[key]):
+            yield _check_torchvision(subject, network[key], key)
+        elif network[key]:
             # a file, or the originals' prefix and epoch
             path = checkpoint_file(network[key], network["pretrained_epoch"])
             also = "" if path.name == Path(network[key]).name else f" (nor {path.with_suffix('.params').name})"
             yield _check_file(subject, str(path), f"see model/README.md, or {maker}; or correct network.{key}", also)
+
+
+def _check_torchvision(subject: str, name: str, key: str) -> Finding:
+    """Weights that torchvision knows by name: the first training downloads them."""
+    from lib.checkpoints.conversion import WeightsError
+    from lib.checkpoints.torchvision_weights import torchvision_file
+
+    try:
+        path = torchvision_file(name)
+    except WeightsError as error:
+        return Finding("note", subject, str(error), f"correct network.{key}, or install what is missing")
+    if path.is_file():
+        return Finding("ok", subject, f"{name}: downloaded already, {path}")
+    return Finding("ok", subject, f"{name}: not here yet; the first training downloads it to {path}")
 
 
 def _check_image_set(root: Path, name: str) -> Finding:

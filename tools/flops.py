@@ -1,7 +1,8 @@
-"""Count the floating-point operations of each method's parts, and what they add up to per frame.
+"""Count the floating-point operations of each method's parts and, per frame, of each method.
 
-The count is of convolutions, 2 for each multiply-add, at the size that the networks read. It bounds what a method can
-gain: Deep Feature Flow cannot be faster over R-FCN than the ratio of their operations, nor FGFA less slow.
+Only convolutions are counted, 2 operations for each multiply-add, at the size of the network input. The counts bound
+the speed: Deep Feature Flow cannot exceed R-FCN's speed by more than the ratio of their operations, and FGFA cannot be
+slower by less.
 
 Example: python tools/flops.py --size 600 1000 --interval 10 --window 19
 """

@@ -1,4 +1,4 @@
-"""Say what is in a checkpoint or a file of weights: method, classes, configuration, progress, parameters by part.
+"""Show the contents of a checkpoint or weight file: method, classes, configuration, progress, parameters by part.
 
 FILE is one of this project's (.pth), of the originals' (.params), or of another project that convert_weights.py reads.
 The configuration is shown where it differs from the defaults. No code in the file is run.
@@ -26,7 +26,7 @@ from lib.checkpoints.sizes import DETECTORS, KINDS, network_size
 from lib.command_line import run_script
 from lib.config import default_config, to_dict
 from lib.config.originals import IGNORED
-from lib.engine.checkpoint import Identity
+from lib.engine.checkpoint import IDENTITY, Identity
 from lib.engine.weight_files import WeightFile, read_weight_file
 from lib.files import check_output, sha256_of, write_json
 from lib.models.mxnet_names import mxnet_name
@@ -63,13 +63,13 @@ def inspect(path: Path) -> dict[str, Any]:
     found |= _identity(file, path)
     found |= {"network": _network(file), "parts": _parts(file), "total": _total(file.arrays.values())}
     found["not_finite"] = [name for name, value in file.arrays.items() if not _is_finite(value)]
-    known = {*_PROGRESS, "method", "name", "version", "commit", "classes", "config"}
+    known = {*_PROGRESS, *IDENTITY}
     found["also_holds"] = sorted(str(key) for key in file.rest if key not in known)
     return found
 
 
 def _identity(file: WeightFile, path: Path) -> dict[str, Any]:
-    """What the file says of itself: method, run, classes, code, progress, configuration."""
+    """What the file records about itself: method, run, classes, code, progress, configuration."""
     identity = Identity.of_content(dict(file.rest), path)
     found: dict[str, Any] = {}
     if identity is not None:
@@ -103,7 +103,7 @@ def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _network(file: WeightFile) -> dict[str, Any]:
-    """Which network it is and of what size, from the names and shapes of its arrays."""
+    """The kind and size of the network, from the names and shapes of its arrays."""
     try:
         kind = file.kind()
     except WeightsError as error:

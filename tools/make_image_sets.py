@@ -97,10 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_output(out / f"{name}.txt")
     classes = load_classes(args.classes, root)
     videos = cache(lambda split: find_videos(root, split))
+    lengths = cache(lambda split: {name: len(stems) for name, stems in videos(split).items()})
     make: dict[str, Callable[[], Iterator[str]]] = {
         "DET_train_30classes": lambda: still_lines(root, classes, args.stills_per_class, workers=args.workers),
-        "VID_train_15frames": lambda: training_lines(videos("train"), args.frames_per_video),
-        "VID_val_videos": lambda: video_lines(videos("val")),
+        "VID_train_15frames": lambda: training_lines(lengths("train"), args.frames_per_video),
+        "VID_val_videos": lambda: video_lines(lengths("val")),
         "VID_val_frames": lambda: frame_lines(videos("val")),
     }
     for name in here:

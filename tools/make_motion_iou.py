@@ -58,7 +58,7 @@ def summary(motion: Motion, frames: int) -> str:
 
 
 def compare(file: str, truth: GroundTruth, computed: Motion) -> bool:
-    """Say how far the values of a file are from the computed ones; whether they are the same but for rounding."""
+    """Print how a file's values differ from the computed ones; returns whether they are equal except for rounding."""
     given = motion_from_file(file, truth).values
     difference = np.abs(given - computed.values)
     ends = [high for _, high in KINDS.values()][:-1]

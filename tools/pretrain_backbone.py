@@ -84,7 +84,7 @@ def config_of(args: argparse.Namespace) -> Config:
 
 
 def regions_of(args: argparse.Namespace, cache: Path) -> Regions:
-    """What `--data` has to learn from."""
+    """The labelled regions in `--data`."""
     if not (Path(args.data) / "ImageSets").is_dir():
         return regions_of_folder(args.data)
     classes = load_classes("", args.data)

@@ -1,11 +1,11 @@
 """Pre-train FlowNet-S, for those without Flying Chairs weights: minutes to an hour of two CPU cores for a small one.
 
-It learns from pairs that the synthetic generator makes as it goes, with exact flow: cut-outs in which everything moves,
-and frames of clips up to 9 apart; with --data the clips are the training videos of that synthetic data set. With
---chairs half of the pairs are of Flying Chairs. Errors on clips that are held out are printed beside those of zero
-flow, in feature cells of 16 pixels: over all cells, over those that move by half a cell or more, and over those of them
-that show an object and point into the frame. The file that --out names holds the network's weights alone; beside it, in
-<name>_training, are the log, the curves, the checkpoints and the picture flow.png.
+It is trained on pairs that the synthetic generator makes during training, with exact flow: cut-outs in which everything
+moves, and frames of clips up to 9 apart; with --data the clips are the training videos of that synthetic data set. With
+--chairs half of the pairs are from Flying Chairs. Errors on held-out clips are printed next to those of zero flow, in
+feature cells of 16 pixels: over all cells, over cells that move by half a cell or more, and over those of them that
+show an object and point into the frame. The file given by --out holds only the network's weights; the log, the curves,
+the checkpoints and the picture flow.png are in <name>_training beside it.
 
 Example: python tools/pretrain_flownet.py --width 0.25 --minutes 30 --out model/flownet_s_w025.pth
 """
@@ -137,9 +137,9 @@ def config_of(args: argparse.Namespace, epochs: int) -> Config:
 
 
 def epochs_of(args: argparse.Namespace, model: FlowTraining, loader: FlowLoader, run_dir: Path) -> int:
-    """How many epochs to train: as asked, or what fits into the minutes asked for.
+    """Number of epochs: --epochs, or as many as fit into --minutes.
 
-    A resumed run keeps the number that it was begun with, as the learning rate depends on it.
+    A resumed run keeps its original number, because the learning rate depends on it.
     """
     if args.epochs is not None:
         return args.epochs
@@ -154,7 +154,7 @@ def epochs_of(args: argparse.Namespace, model: FlowTraining, loader: FlowLoader,
 
 
 def seconds_per_batch(model: FlowTraining, loader: FlowLoader, device: str) -> float:
-    """How long an update takes, without the optimiser's small part; `model` has no gradients afterwards."""
+    """Seconds of an update without the optimiser, whose share is small; `model` has no gradients afterwards."""
     model.to(device).train()
     times = []
     batch = next(iter(loader(0))).to(device)
@@ -183,7 +183,7 @@ def draw(model: FlowTraining, pairs: Sequence[FlowPair], device: str, path: Path
 
 
 def sources_of(args: argparse.Namespace) -> tuple[list[tuple[PairSource, float]], dict[str, list[FlowPair]]]:
-    """What there is to learn from, with shares, and what is held out of it, by name."""
+    """The sources of training pairs with their shares, and the held-out pairs by name."""
     settings, clips, first = settings_of(args)
     height, width = settings.height, settings.width
     sources: list[tuple[PairSource, float]] = [

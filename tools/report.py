@@ -1,7 +1,7 @@
 """Write a report on saved results as one HTML file: AP by class, motion and size, curves, errors, confusion, clips.
 
 Each RESULTS is a run: its results file, or the folder of a test with detections.txt in it. Several runs are shown side
-by side. Runs that are still going are compared on the clips that all of them have finished.
+by side. Unfinished runs are compared on the clips that all of them have finished.
 
 Example: python tools/report.py output/rfcn/VID_val_videos output/fgfa/VID_val_videos --dataset-path data/ILSVRC2015
 """
@@ -47,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """What the paths differ in; of a single run, its configuration where it lies as the scripts leave it."""
+    """The parts in which the paths differ; for a single run in the scripts' folder layout, its configuration."""
     parts = [path.absolute().with_suffix("").parts for path in paths]
     if len(paths) == 1:
         return [parts[0][-3] if paths[0].name == DETECTIONS and len(parts[0]) > 3 else parts[0][-1]]
@@ -95,7 +95,7 @@ def analyse_run(run: Run, data: EvaluationData, chosen: np.ndarray, motion: Know
 def subject_of(
     args: argparse.Namespace, data: EvaluationData, clips: list[ReportVideo], chosen: np.ndarray, motion: KnownMotion
 ) -> Subject:
-    """What the report is about: the frames `chosen` of the image set."""
+    """The subject of the report: the frames `chosen` of the image set."""
     truth = data.truth if chosen.all() else truth_of_frames(data.truth, chosen)
     part = "" if chosen.all() else f"Only a part of the image set: {Coverage.of(data.truth, chosen)}."
     where = args.ground_truth or f"{args.image_set} of {args.dataset_path}"

@@ -1,4 +1,4 @@
-"""The account of a conversion: where each parameter came from, what was left out or made up; and whether it fits."""
+"""The record of a conversion: the origin of each parameter, what was left out or added, and whether the result fits."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class WeightsError(InputError):
 
 @dataclass
 class Conversion:
-    """Weights by this project's names, and the account of them.
+    """Weights by this project's names, and the record of their conversion.
 
-    What means nothing here is in `state` by its name in the file; `misfits` lists it.
-    mapped: (name in the file, name here). dropped: (name in the file, why). added: (name here, why).
-    notes: sentences for the user. origin: what the way back needs (`mxnet_state`).
+    Unknown entries are in `state` with their name in the file; `misfits` lists them.
+    mapped: (name in the file, name here). dropped: (name in the file, reason). added: (name here, reason).
+    notes: sentences for the user. origin: data for the conversion back (`mxnet_state`).
     """
 
     state: dict[str, Tensor] = field(default_factory=dict)
@@ -36,9 +36,9 @@ class Conversion:
 
 
 def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], may_miss: str | None = None) -> str:
-    """What keeps `state` from being the state of a model whose own is `own`, a line per kind of problem; "" if nothing.
+    """The differences between `state` and a model's state `own`, one line per kind of problem; "" if there are none.
 
-    may_miss: the beginning of names that need not be there.
+    may_miss: prefix of names that need not be present.
     """
     optional = (may_miss,) if may_miss else ()
     common = [name for name in own if name in state]

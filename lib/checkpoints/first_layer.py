@@ -1,4 +1,4 @@
-"""The first convolution of a network that was trained on images in another form, for images in this project's form."""
+"""Adapt the first convolution of a network to images with other means, standard deviations or channel order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ OURS = ImageForm((123.15, 115.90, 103.06))  # PIXEL_MEANS of the originals
 
 
 def adapt_first_layer(weight: Tensor, trained: ImageForm, ours: ImageForm) -> tuple[Tensor, Tensor]:
-    """(weight, shift): the convolution of an image in `ours`, plus shift (C,), is `weight`'s of the image in `trained`.
+    """(new weight, shift): convolving an image in `ours` with it and adding shift (C,) equals `weight` on `trained`.
 
-    weight: (C, 3 * images, kh, kw) float32; several images are side by side. Equal but for rounding wherever the
-    kernel lies inside the image. Around it both networks see zeros, which stand for the mean colour: there the results
-    differ by the kernel's outer part times the difference of the two mean colours.
+    weight: (C, 3 * images, kh, kw) float32; the channels of several images are concatenated. Equal except for rounding
+    wherever the kernel lies inside the image. Outside, both networks see zeros, which stand for the mean colour: there
+    the results differ by the outer part of the kernel times the difference of the mean colours.
     """
     exact = weight.double().unflatten(1, (-1, 3))  # (C, images, 3, kh, kw)
     if trained.bgr:

@@ -1,9 +1,10 @@
 """FlowNet-S weights in the form of the common PyTorch implementation, for this project's flow network.
 
-The layers are the same, up to the last: that network predicts the finest flow at a quarter of its input, this one
+The layers are the same except the last: that network predicts the finest flow at a quarter of its input, this one
 (docs/rules.md, section 1) averages the same map over 2x2 cells and then applies the same convolution, as the originals
-do with Flying Chairs weights. So everything up to the concatenated map, and the four coarser flows, are the same
-function; the last flow is not, and training adapts it. Its unit is 20 pixels of the half-size image, 2.5 feature cells.
+do with Flying Chairs weights. Everything up to the concatenated map, and the four coarser flows, compute the same
+function; the last flow does not, and training adapts it. Its unit is 20 pixels of the half-size image, 2.5 feature
+cells.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def flownet_from(
 
 
 def _finish_layer(result: Conversion, layer: str, values: dict[str, Tensor]) -> None:
-    """Put weight and bias of a layer into the state, with the normalisation after it folded in."""
+    """Add weight and bias of a layer to the state, with the normalisation after it folded in."""
     weight = values["weight"]
     transposed = layer.startswith(("deconv", "upsample"))
     bias = values.get("bias")
@@ -118,7 +119,7 @@ def _adapt_images(state: dict[str, Tensor], trained: ImageForm, images: ImageFor
 
 
 def _change_unit(result: Conversion, factor: float) -> None:
-    """Multiply every flow by `factor`; what reads a coarser one undoes it."""
+    """Multiply every flow by `factor`, and divide the weights that read a coarser flow by it."""
     if factor == 1:
         return
     for name, value in result.state.items():

@@ -48,7 +48,7 @@ class ParamsError(InputError):
 
 @dataclass
 class ParamsFile:
-    """What a parameter file holds, in its order. names: one per array, or none at all. layout: of the first array.
+    """The contents of a parameter file, in order. names: one per array, or none at all. layout: of the first array.
 
     An array without a value is float32 of shape (0,).
     """
@@ -65,7 +65,7 @@ class ParamsFile:
 
 
 def is_params(path: str | os.PathLike) -> bool:
-    """Whether the file at `path` begins like a parameter file, whatever it is called."""
+    """Whether the file at `path` begins like a parameter file, whatever its name."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
@@ -76,10 +76,10 @@ def is_params(path: str | os.PathLike) -> bool:
 
 
 def read_params(path: str | os.PathLike) -> ParamsFile:
-    """Every array of the file at `path`, byte for byte, with the names if there are any.
+    """Read every array of the file at `path`, byte for byte, with its name if there are names.
 
-    Raises ParamsError for a file that is missing, not such a file, cut, too long, inconsistent, or with arrays that
-    NumPy cannot hold (sparse ones, bfloat16). Never allocates more than the file's size explains.
+    Raises ParamsError for a file that is missing, of another format, cut off, too long, inconsistent, or has arrays
+    that NumPy does not support (sparse, bfloat16). Memory is bounded by the size of the file.
     """
     path = Path(path)
     try:
@@ -105,7 +105,7 @@ class _Bytes:
         return ParamsError(f"{self.path}: byte {self.offset if offset is None else offset}: {text}")
 
     def expect(self, count: int, what: str) -> None:
-        """Raise ParamsError unless `count` more bytes are there."""
+        """Raise ParamsError unless `count` more bytes are left."""
         if count > self.left:
             raise self.error(f"{what} needs {count} bytes, but the file of {self.size} bytes has {self.left} more")
 
@@ -159,7 +159,7 @@ def _read_array(data: _Bytes, what: str) -> tuple[np.ndarray, str]:
 
 
 def _read_shape(data: _Bytes, what: str) -> tuple[str, tuple[int, ...] | None]:
-    """Layout and shape of the next array; the shape is None where it has no value."""
+    """Layout and shape of the next array; the shape is None if it has no value."""
     start = data.offset
     (magic,) = data.numbers("I", what)
     layout = next((name for name, number in _ARRAY_MAGIC.items() if number == magic), "legacy")

@@ -1,12 +1,11 @@
-"""Between the originals' parameter files and this project's weights, bit for bit (docs/rules.md, section 5).
+"""Convert between the originals' parameter files and this project's weights, bit for bit (docs/rules.md, section 5).
 
-Names: `lib.models.mxnet_names`; arguments carry "arg:", stored statistics "aux:", both of which may be missing.
+Names: `lib.models.mxnet_names`; arguments have the prefix "arg:", stored statistics "aux:"; both may be missing.
 
 Box weights: this project's detector multiplies its deltas by the standard deviations of TRAIN.BBOX_STDS itself, so its
-weights are the normalised ones. The originals have that factor in the weights that they test with: after each epoch
-they add entries with `_test` in their names, normalised weight * std and bias * std + mean, and a test puts these in
-the place of the others. A file without `_test` entries is tested with as it is, so its box weights must be
-un-normalised ones.
+weights are the normalised ones. The originals test with weights that include that factor: after each epoch they add
+entries with `_test` in their names, normalised weight * std and bias * std + mean, which replace the others in a test.
+A file without `_test` entries is tested without changes, so its box weights must be un-normalised.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _ULPS = 4  # by which `_test` entries may differ from the product, in units of t
 
 @dataclass(frozen=True)
 class BoxRule:
-    """How box weights are normalised: TRAIN.BBOX_MEANS, TRAIN.BBOX_STDS.
+    """Normalisation of the box weights: TRAIN.BBOX_MEANS, TRAIN.BBOX_STDS.
 
-    normalised: the box weights of a file without `_test` entries are normalised ones, although a test of the originals
-    would take them for un-normalised.
+    normalised: whether the box weights of a file without `_test` entries are normalised, although a test of the
+    originals would use them as un-normalised.
     """
 
     means: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
@@ -51,7 +50,7 @@ class BoxRule:
         return ((test - self._mean(name, test)) / self._of_channels(self.stds, test)).astype(test.dtype)
 
     def agree(self, name: str, plain: np.ndarray, test: np.ndarray) -> bool:
-        """Whether `test` is `plain`'s un-normalised form, but for rounding."""
+        """Whether `test` is the un-normalised form of `plain`, except for rounding."""
         if plain.shape != test.shape or plain.dtype != test.dtype or plain.dtype.kind != "f":
             return False
         expected = plain.astype(np.float64) * self._of_channels(self.stds, plain).astype(np.float64)
@@ -75,11 +74,11 @@ class BoxRule:
 def state_from_params(
     params: ParamsFile, names: Mapping[str, str], rule: BoxRule, may_drop: Collection[str] = ()
 ) -> Conversion:
-    """The weights in `params` by this project's names; nothing is left out without being said.
+    """The weights in `params` by this project's names; everything left out is recorded.
 
-    names: original name -> name here (`mxnet_names` of the model). may_drop: original names of what is harmless to
-    leave out. What `names` does not know keeps its name; whether all is there and fits is for `misfits` to say.
-    Raises WeightsError for a file without names or with two arrays for one.
+    names: original name -> name here (`mxnet_names` of the model). may_drop: original names that may be left out.
+    Arrays that `names` does not have keep their names; `misfits` checks whether the result is complete and fits.
+    Raises WeightsError for a file without names or with two arrays for one parameter.
     """
     arrays, full_names = _without_prefixes(params)
     result = Conversion()
@@ -138,7 +137,7 @@ def _without_prefixes(params: ParamsFile) -> tuple[dict[str, np.ndarray], dict[s
 def _takes_test_entry(
     result: Conversion, taken: dict[str, np.ndarray], plain_name: str, test_name: str, rule: BoxRule
 ) -> bool:
-    """Decide between a parameter and its `_test` form, whether for the latter; `taken` keeps it under `plain_name`."""
+    """Whether to use the `_test` form of a parameter instead of the plain one; stores it in `taken` as `plain_name`."""
     test, plain = taken.pop(test_name), taken.get(plain_name)
     is_box = plain_name in (_BOX_WEIGHT, _BOX_BIAS)
     if is_box and plain is not None and rule.agree(plain_name, plain, test):
@@ -172,11 +171,12 @@ def params_from_state(
     test_entries: bool = True,
     origin: Mapping[str, Any] | None = None,
 ) -> tuple[ParamsFile, Conversion]:
-    """`state` as the originals would have saved it, and the account (which calls names here those in the file).
+    """`state` as the originals would have saved it, and the record of the conversion, whose `mapped` has names here
+    first.
 
-    test_entries: add the originals' `_test` entries; without them the box weights are written un-normalised, so that
-    a test of the originals, and `state_from_params`, take them for what they are. origin: of the `Conversion` that
-    `state` came from; where nothing has changed since, the arrays come back as they were, bit for bit.
+    test_entries: add the originals' `_test` entries; without them the box weights are written un-normalised, as a test
+    of the originals and `state_from_params` expect. origin: of the `Conversion` that `state` came from; if nothing has
+    changed since, the arrays are restored bit for bit.
     """
     if origin is not None:
         restored, why_not = _restored(state, names, origin)
@@ -216,7 +216,7 @@ def _bare(full_name: str) -> str:
 def _restored(
     state: Mapping[str, Tensor], names: Mapping[str, str], origin: Mapping[str, Any]
 ) -> tuple[ParamsFile | None, str]:
-    """The file that `state` was made from, or None and the reason: what it was made from must still give `state`."""
+    """The file that `state` was converted from, or None and the reason; converting it again must give `state`."""
     try:
         kept, layout = origin["kept"], origin["layout"]
         rule = BoxRule(tuple(origin["means"]), tuple(origin["stds"]), bool(origin["normalised"]))

@@ -1,10 +1,9 @@
 """Detectron's `.pkl` files: dictionaries, lists, numbers, text and NumPy arrays out of a pickle, without running it.
 
-A pickle is a program, and Python's own reader calls whatever functions it names. Here the standard library's
-`pickletools` only takes the file apart into instructions, and the few of them that make plain data are carried out
-below. Nothing is imported or called on the file's behalf: of the functions that a file may name, those with which
-NumPy writes arrays are known by name and done here from their arguments; any other ends the reading with an error.
-Values are bytes of the file, so memory stays within a small multiple of its size.
+A pickle is a program, and Python's own reader calls any function that it names. Here the standard library's
+`pickletools` only splits the file into instructions, and the few that make plain data are executed below. Nothing is
+imported or called for the file: the functions with which NumPy writes arrays are recognised by name and reimplemented
+here; any other function is an error. Values are bytes of the file, so memory stays within a small multiple of its size.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class _Mark:
 
 
 class _Stack(list):
-    """The values at hand. budget: bytes that may still be made from what is already there, so that a part that is
-    used a million times does not take a million times its memory."""
+    """The values on the stack. budget: bytes that may still be created from existing parts, so that a part that is used
+    a million times does not take a million times its memory."""
 
     def __init__(self, budget: int) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ class _Stack(list):
 
 @dataclass(frozen=True)
 class _Name:
-    """A function or class that the file asks for; never looked up."""
+    """A function or class that the file names; it is never looked up."""
 
     name: str
 
@@ -81,9 +80,9 @@ class _Type:
 
 
 def read_pickle(path: str | os.PathLike) -> Any:
-    """What the pickle at `path` holds, if it is made of plain data. Text of Python 2 is read as Latin-1.
+    """The content of the pickle at `path`, if it consists of plain data. Text of Python 2 is read as Latin-1.
 
-    Raises PickleError for a file that is missing, damaged or too large, or that wants anything run.
+    Raises PickleError for a file that is missing, damaged or too large, or that would run anything.
     """
     path = Path(path)
     try:
@@ -107,7 +106,7 @@ def read_pickle(path: str | os.PathLike) -> Any:
 
 
 class _Refused(Exception):
-    """What the file wants beyond plain data."""
+    """An instruction or call in the file that goes beyond plain data."""
 
 
 def _run(content: bytes) -> Any:
@@ -138,7 +137,7 @@ def _run(content: bytes) -> Any:
 
 
 def _since_mark(stack: _Stack) -> list[Any]:
-    """Take what lies above the last mark off the stack, and the mark."""
+    """Pop the last mark and everything above it from the stack."""
     values = []
     while not isinstance(top := stack.pop(), _Mark):
         values.append(top)
@@ -150,7 +149,7 @@ def _pushes(make: Callable[[_Stack], Any]) -> Callable[[_Stack], None]:
 
 
 def _last(count: int) -> Callable[[_Stack], tuple]:
-    """Take `count` values off the stack."""
+    """Pop `count` values from the stack."""
 
     def take(stack: _Stack) -> tuple:
         if len(stack) < count:
@@ -194,7 +193,7 @@ def _name_from_stack(stack: _Stack) -> _Name:
 
 
 def _reduce(stack: _Stack) -> Any:
-    """A call that the file wants, done here if it is one of those that NumPy's arrays are made with."""
+    """A call in the file, executed here if it is one of those that create NumPy's arrays."""
     function, arguments = _last(2)(stack)
     name = _of_type(function, _Name).name.replace("numpy._core.", "numpy.core.")
     _of_type(arguments, tuple)
@@ -234,7 +233,7 @@ def _raw(stack: _Stack, data: Any) -> bytes:
 
 
 def _build(stack: _Stack) -> None:
-    """Fill in what was announced: an array's shape, type and values, a type's byte order."""
+    """Fill in an announced object: an array's shape, type and values, or a type's byte order."""
     (state,) = _last(1)(stack)
     target = stack[-1]
     if isinstance(target, _Type):
@@ -282,7 +281,7 @@ _STEPS: dict[str, Callable[[_Stack], Any]] = {
 
 
 def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """`value` with the arrays themselves in the place of what announced them; each part once, however often used."""
+    """`value` with announced arrays replaced by the arrays themselves; parts that are used repeatedly are made once."""
     if isinstance(value, (_Name, _Type, _Mark)):
         raise _Refused(f"to hand over {value.name}" if isinstance(value, _Name) else "more than data")
     if isinstance(value, _Array):

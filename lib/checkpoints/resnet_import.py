@@ -1,10 +1,10 @@
 """ResNet weights of torchvision, mmdetection, maskrcnn-benchmark and Detectron for this project's backbone.
 
-What differs between them, besides the names: the form of the input image (`first_layer`), batch normalisation's epsilon
-or its folded form, and where a bottleneck has its stride: on the first 1x1 convolution in models that descend from
-Caffe's, on the 3x3 in torchvision's. The backbone here has either form (`network.STYLE`), but no weights make one form
-compute what the other does. The last stage keeps its resolution here and is dilated instead: every second cell then has
-the value that the strided stage would give.
+Besides the names, they differ in the form of the input image (`first_layer`), batch normalisation's epsilon or folding,
+and the position of a bottleneck's stride: on the first 1x1 convolution in models derived from Caffe's, on the 3x3 in
+torchvision's. The backbone here supports both (`network.STYLE`), but no conversion of weights makes one compute the
+function of the other. The last stage keeps its resolution here and is dilated instead: every second cell has the value
+that the stage with stride would compute.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from lib.checkpoints.first_layer import OURS, ImageForm, adapt_first_layer
 
 @dataclass(frozen=True)
 class ResNetSource:
-    """Where ResNet weights come from.
+    """A project that ResNet weights come from.
 
-    images: the form of its images. eps: of its batch normalisation; None: that is folded into a scale and a shift.
-    style: the network.STYLE that is the same function, "caffe" or "pytorch".
+    images: the form of its input images. eps: of its batch normalisation; None: folded into a scale and a shift.
+    style: the network.STYLE that computes the same function, "caffe" or "pytorch".
     """
 
     images: ImageForm
@@ -82,7 +82,7 @@ def _letter(match: re.Match) -> str:
 
 
 def has_torchvision_names(names: Collection[str]) -> bool:
-    """Whether `names` are those of torchvision's ResNets, which other projects have taken over."""
+    """Whether `names` are those of torchvision's ResNets, which other projects use too."""
     return any(name.endswith("layer1.0.conv1.weight") for name in names)
 
 
@@ -146,7 +146,7 @@ def _in_stages(own: str, stages: list[list[str]], depth: int) -> str:
 
 
 def _tell_style(result: Conversion, depth: int, style: str, accepted: bool) -> None:
-    """Raise WeightsError, or note, that a backbone of `style` computes another function with these weights."""
+    """Raise WeightsError, or add a note, if a backbone of `style` computes another function with these weights."""
     bottlenecks = depth >= 50
     if style == "pytorch":
         if not bottlenecks:
@@ -173,7 +173,7 @@ def _tell_style(result: Conversion, depth: int, style: str, accepted: bool) -> N
 
 
 def _unfold(result: Conversion, eps: float) -> None:
-    """Give a folded normalisation, scale and shift, the statistics that leave it as it is."""
+    """Add statistics to a folded normalisation (scale and shift) that do not change its function."""
     for name in [n for n in result.state if re.search(r"(^|\.)bn_\w+\.weight$", n)]:
         scale, layer = result.state[name], name.removesuffix(".weight")
         for value, statistic in ((0.0, "running_mean"), (1.0 - eps, "running_var")):

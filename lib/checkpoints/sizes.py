@@ -1,4 +1,4 @@
-"""Which of the project's networks a file holds, and of what size, told from the names and shapes of its arrays."""
+"""Recognise the network in a file, and its size, from the names and shapes of its arrays."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ANCHORS = "number of anchors, network.ANCHOR_RATIOS x network.ANCHOR_SCALES"
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """What a file does not say has the originals' size.
+    """The size of a network; sizes that a file does not show have the originals' values.
 
-    kind: one of KINDS. values: configuration values under `network`. classes: with background. anchors: number of them
-    at each place. scale: channels of Deep Feature Flow's scale map.
+    kind: one of KINDS. values: configuration values under `network`. classes: with background. anchors: number of
+    anchors per cell. scale: channels of Deep Feature Flow's scale map.
     """
 
     kind: str
@@ -36,9 +36,9 @@ class NetworkSize:
 
 
 def network_size(shapes: Mapping[str, tuple[int, ...]], kind: str | None = None) -> NetworkSize:
-    """The size of the network whose arrays have these original names and shapes; `kind` where it is known.
+    """The size of the network whose arrays have these original names and shapes; kind: its kind, if known.
 
-    Raises WeightsError where the names are those of none of KINDS.
+    Raises WeightsError if the names belong to none of KINDS.
     """
     kind = kind or _kind_of(shapes)
     told = _told(shapes)
@@ -68,7 +68,7 @@ def differing_sizes(theirs: Mapping[str, tuple[int, ...]], ours: Mapping[str, tu
 
 
 def _told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
-    """The sizes that these shapes show, by the configuration's keys; nothing where a layer is missing or damaged."""
+    """The sizes that these shapes show, by the configuration's keys; missing and damaged layers are skipped."""
     features, embedding = _channels(shapes, "feat_conv_3x3_weight"), _channels(shapes, "em_conv3_weight")
     found = {
         DEPTH: _depth_of(shapes),
@@ -83,7 +83,7 @@ def _told(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
 
 
 def _channels(shapes: Mapping[str, tuple[int, ...]], name: str) -> int:
-    """The number of output channels of a layer; 0 where it is missing or damaged."""
+    """The number of output channels of a layer; 0 if it is missing or damaged."""
     shape = shapes.get(name, ())
     return max(0, shape[0]) if shape else 0
 

@@ -21,19 +21,25 @@ PREFIX = "torchvision:"
 
 
 def is_torchvision_name(name: str) -> bool:
-    """Whether `name` asks for torchvision's weights by name, and is no file."""
+    """Whether `name` is a name of torchvision's weights and not a file."""
     return name.startswith(PREFIX)
 
 
 def torchvision_url(name: str) -> str:
-    """Where torchvision says that the weights `name` are. Raises WeightsError for a name that it does not know."""
-    from torchvision.models import (
-        ResNet18_Weights,
-        ResNet34_Weights,
-        ResNet50_Weights,
-        ResNet101_Weights,
-        ResNet152_Weights,
-    )
+    """The address of the weights `name`.
+
+    Raises WeightsError for a name that it does not know, and where torchvision is not installed.
+    """
+    try:
+        from torchvision.models import (
+            ResNet18_Weights,
+            ResNet34_Weights,
+            ResNet50_Weights,
+            ResNet101_Weights,
+            ResNet152_Weights,
+        )
+    except ImportError as error:
+        raise WeightsError(f"'{name}' needs torchvision ({error}): pip install torchvision") from error
 
     kinds = (ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights, ResNet152_Weights)
     urls = {f"{PREFIX}{weights}": weights.url for kind in kinds for weights in kind}
@@ -44,7 +50,7 @@ def torchvision_url(name: str) -> str:
 
 
 def torchvision_file(name: str) -> Path:
-    """Where torch hub keeps the weights `name`, whether they are there or not. Raises WeightsError."""
+    """The path of the weights `name` in torch hub's cache, whether the file exists or not. Raises WeightsError."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(torchvision_url(name)).path).name
 
 

@@ -1,4 +1,4 @@
-"""Which values of different keys do not go together."""
+"""Check that the values of different configuration keys are compatible."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ Problem = tuple[tuple[str, ...], str]
 
 
 def problems(cfg: EasyDict, given: set[str]) -> Iterator[Problem]:
-    """The full names of keys that contradict each other, and what is wrong, for all such keys of `cfg`.
+    """Yield (full names of keys, problem) for all values of `cfg` that contradict each other.
 
     given: the keys that a file or an argument has set.
     """
     network, train = cfg.network, cfg.TRAIN
     if network.FEAT_DIM % 2:
         yield ("network.FEAT_DIM",), f"'network.FEAT_DIM' is cut in two halves and must be even, not {network.FEAT_DIM}"
-    # The default of FGFA_FEAT_DIM is no error of who trains R-FCN with other channels
+    # Not checked with the default FGFA_FEAT_DIM: R-FCN with another FEAT_DIM does not use it
     if network.FGFA_FEAT_DIM < network.FEAT_DIM + 4 and "network.FGFA_FEAT_DIM" in given:
         yield (
             ("network.FEAT_DIM", "network.FGFA_FEAT_DIM"),

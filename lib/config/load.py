@@ -1,7 +1,7 @@
-"""One configuration: the defaults of `lib.config.keys`, changed by YAML files, changed by `KEY=VALUE`.
+"""Load a configuration: the defaults of `lib.config.keys`, changed by YAML files and then by `KEY=VALUE`.
 
-The key names are those of the originals, so that their YAML files load as they are. Everything that is unknown, of
-another type or out of range is an error that names the key and the file or argument that it came from.
+The key names are those of the originals, so that their YAML files load as they are. An unknown key, a wrong type or a
+value out of range is an error that names the key and the file or argument that it came from.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def load_config(
 ) -> Config:
     """The defaults, changed by the YAML file at `path`, then by each of `presets`, then by `overrides`.
 
-    presets: YAML files of a few keys that go with any configuration, such as configs/presets/vid_only.yaml.
-    overrides: such as `"TRAIN.lr=1e-3"`. base: a whole configuration to begin from in place of the defaults, such as a
-    checkpoint's, and base_name where it comes from, for messages.
+    presets: YAML files with a few keys, for use with any configuration, such as configs/presets/vid_only.yaml.
+    overrides: such as `"TRAIN.lr=1e-3"`. base: a whole configuration that replaces the defaults, such as a
+    checkpoint's; base_name: its origin, for messages.
     Raises ConfigError for a missing or unreadable file, an unknown key, a wrong type or a value out of range.
     """
     merged = _Merged()
@@ -72,7 +72,7 @@ def load_config(
         if not isinstance(base, dict):
             raise ConfigError(f"{base_name}: must be keys and values, not {shown(base)}")
         merged.add(base, base_name)
-        merged.ignored.clear()  # whoever wrote it was told
+        merged.ignored.clear()  # the warning was given when the base was made
     for file in ([] if path is None else [path]) + list(presets):
         merged.add(read_yaml(file, ConfigError), os.fspath(file))
     for override in overrides:
@@ -84,8 +84,8 @@ def load_config(
 def _parse_override(override: str) -> dict[str, Any]:
     """`"TRAIN.lr=1e-3"` as {"TRAIN": {"lr": "1e-3"}}.
 
-    The value is YAML. That of a key that is a text is taken as it stands, unless it is in quotes: a folder `010` or
-    `on` is no number and no truth value.
+    The value is parsed as YAML, except that the value of a text key is taken literally unless it is in quotes: a folder
+    `010` or `on` is not a number or a truth value.
     """
     name, separator, text = override.partition("=")
     if not separator:
@@ -100,7 +100,7 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 
 def to_dict(cfg: Config) -> dict[str, Any]:
-    """`cfg` as plain dictionaries and lists, fit for YAML, JSON and checkpoints."""
+    """`cfg` as plain dictionaries and lists, for YAML, JSON and checkpoints."""
     if isinstance(cfg, dict):
         return {key: to_dict(value) for key, value in cfg.items()}
     if isinstance(cfg, (list, tuple)):
@@ -114,7 +114,7 @@ def lr_steps(cfg: Config) -> list[float]:
 
 
 class _Merged:
-    """A configuration that grows layer by layer, and where each value came from."""
+    """A configuration that is merged from several sources, with the origin of each value."""
 
     def __init__(self) -> None:
         self.cfg = default_config()
@@ -123,7 +123,7 @@ class _Merged:
         self.num_anchors: int | None = None
 
     def add(self, tree: dict[str, Any], where: str) -> None:
-        """Put the values of `tree`, which came from `where`, over what is there."""
+        """Overwrite the current values with those of `tree`, which came from `where`."""
         train = tree.get("TRAIN")
         if "gpus" in tree and isinstance(train, dict) and "BATCHES_PER_UPDATE" in train:
             raise ConfigError(f"{where}: 'gpus' sets 'TRAIN.BATCHES_PER_UPDATE'; give one of the two")
@@ -158,7 +158,7 @@ class _Merged:
         self.sources[name] = where
 
     def _take_original(self, name: str, value: Any, where: str) -> bool:
-        """Whether `name` is a key of the originals that is no key here; it is then dealt with. Raises ValueError."""
+        """Handle `name` if it is a key of the originals that is not a key here; returns whether. Raises ValueError."""
         if name in IGNORED:
             check_ignored(name, value)
             self.ignored.setdefault(where, []).append(name)
@@ -176,11 +176,11 @@ class _Merged:
         return True
 
     def _where(self, names: Sequence[str]) -> str:
-        """Where the latest of the values of `names` came from."""
+        """The origin of the value that was set last among `names`."""
         return [where for name, where in self.sources.items() if name in names][-1]
 
     def check(self) -> None:
-        """Raise ConfigError for values that cannot go together; name ignored keys in one warning for each file."""
+        """Raise ConfigError for incompatible values; warn of ignored keys, once for each file."""
         for names, problem in problems(self.cfg, set(self.sources)):
             raise ConfigError(f"{self._where(names)}: {problem}")
         anchors = len(self.cfg.network.ANCHOR_RATIOS) * len(self.cfg.network.ANCHOR_SCALES)

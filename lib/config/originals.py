@@ -1,5 +1,5 @@
-"""Keys of the originals that are no keys here. Their YAML files load: a value that says what this code does is ignored,
-any other value is an error, and `gpus` becomes TRAIN.BATCHES_PER_UPDATE.
+"""Keys of the originals that are not keys here, so that their YAML files load: a value that agrees with what this code
+does is ignored, any other value is an error, and `gpus` becomes TRAIN.BATCHES_PER_UPDATE.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from lib.config.values import shown
 
 
 class Fixed(NamedTuple):
-    """implemented: the values that say what this code does; None: any. reason: what this code does instead."""
+    """implemented: the values that agree with this code; None: any. reason: what this code does."""
 
     implemented: tuple | None
     reason: str
@@ -39,7 +39,7 @@ IGNORED: dict[str, Fixed] = {
 
 
 def check_ignored(name: str, value: Any) -> None:
-    """Raise ValueError where the original key `name` asks for something that this code does not do."""
+    """Raise ValueError if the value of the original key `name` is not supported."""
     fixed = IGNORED[name]
     if fixed.implemented is not None and value not in fixed.implemented:
         wanted = " or ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in fixed.implemented[:1])

@@ -1,4 +1,4 @@
-"""What a value of a configuration key may be: its type, range, length and choices, checked in one place."""
+"""Types, ranges, lengths and choices of configuration values, and their checks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LONGEST_NAME = 200  # bytes of a part of a file name, of the 255 that file syst
 
 @dataclass(frozen=True)
 class Key:
-    """One key: its default, what it means and what it accepts.
+    """One key: its default, its meaning and the values it accepts.
 
-    default: its type is the key's type. meaning: one sentence for docs/configuration.md. original: a key of the
-    originals, with their meaning. least, most: bounds of numbers, which belong to the range; above: a bound that does
-    not. choices: the only values accepted. item: of a list, the key that each entry is checked as. length: of a list,
-    least and most entries. check: raises ValueError for a text that cannot be used; rule: the same in words.
+    default: its type is the key's type. meaning: one sentence for docs/configuration.md. original: whether it is a key
+    of the originals, with their meaning. least, most: inclusive bounds of numbers; above: an exclusive lower bound.
+    choices: the only values accepted. item: for a list, the key that checks each entry. length: for a list, least and
+    most number of entries. check: raises ValueError for a value that cannot be used; rule: the same in words.
     """
 
     default: Any
@@ -38,7 +38,7 @@ class Key:
     rule: str = ""
 
     def convert(self, value: Any) -> Any:
-        """`value` in the key's type. Raises ValueError, which says what is wanted."""
+        """`value` converted to the key's type. Raises ValueError, which says what is accepted."""
         value = self._typed(value)
         if self.choices and value not in self.choices:
             raise ValueError(f"must be {self.range_text()}, not {shown(value)}")
@@ -104,7 +104,7 @@ class Key:
         return names[type(self.default)]
 
     def range_text(self) -> str:
-        """What is accepted beyond the type, in words; empty where anything of the type is."""
+        """The accepted range in words; empty if every value of the type is accepted."""
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
         if self.item is not None:
@@ -153,7 +153,7 @@ def entries(default: list, item: Key, length: tuple[int, int], meaning: str, ori
 
 
 def _plain_text(value: str) -> None:
-    """Raise ValueError for a text that no file name and no log line can hold."""
+    """Raise ValueError for a text that cannot be part of a file name or a log line."""
     if len(value) > _LONGEST:
         raise ValueError(f"must have at most {_LONGEST} characters, not {len(value)}")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):

@@ -1,4 +1,4 @@
-"""Read YAML that a user gives: plain values only, no key twice, bounded in size and depth."""
+"""Read a user's YAML: plain values only, no duplicate keys, limited size and depth."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_VALUES = 5_000
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """`yaml.SafeLoader` without dates, and with an error for a key that a mapping has twice."""
+    """`yaml.SafeLoader` without dates, and with an error for duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         first_line: dict[str, int] = {}
@@ -61,9 +61,9 @@ def parse_yaml(text: str, where: str, error: type[InputError]) -> Any:
 
 
 def _check_shape(text: str) -> None:
-    """Raise yaml.YAMLError for text that is too deep or has too much in it, and for what only programs write.
+    """Raise yaml.YAMLError for text that is nested too deeply or has too many values, and for aliases and tags.
 
-    Aliases multiply what they point to; tags make values of other types, and raise errors of any kind.
+    Aliases can multiply the size of a value; tags create other types and raise errors of any kind.
     """
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):

@@ -1,4 +1,4 @@
-"""XML annotation files: one as numbers, those of an image set as columns (docs/rules.md, sections 3 and 6)."""
+"""Read XML annotation files: one as an object, those of an image set as columns (docs/rules.md, sections 3 and 6)."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ class AnnotationIndex:
     def training_boxes(self) -> tuple[np.ndarray, np.ndarray]:
         """The boxes that training uses: (G, 4) int32 and a (G,) mask of the usable ones.
 
-        x1 and y1 are raised to 0, x2 and y2 lowered to the last pixel, fractions cut off. A box that is then inside
-        out (it was so in the file, or lay outside the image) is not usable; the originals stop at such a one.
+        x1 and y1 are raised to 0, x2 and y2 lowered to the last pixel, fractions cut off. A box with x2 < x1 or y2 < y1
+        (in the file, or because it lies outside the image) is not usable; the originals stop with an error.
         """
         frames = self.frame_of_object()
         last = np.stack((self.widths[frames] - 1, self.heights[frames] - 1), axis=1)

@@ -1,4 +1,4 @@
-"""The classes a detector knows: their names, and what annotations call them (docs/rules.md, section 8)."""
+"""Class lists: display names and annotation names (docs/rules.md, section 8)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ClassListError(InputError):
 class Classes:
     """The foreground classes in label order: label 1 is `names[0]`; 0 is the background.
 
-    names: what people read. annotation_names: what the `<name>` of an XML object says, letter by letter.
+    names: display names. annotation_names: the `<name>` of an XML object, compared exactly.
     """
 
     names: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""Looks through an image set for what is missing, broken, or dropped: every list line, image, annotation and box.
+"""Check an image set for missing, broken and dropped items: every list line, image, annotation and box.
 
-Nothing here stops at the first fault, as loading does; everything that is found is named with its reason.
+Loading stops at the first fault; this check reports all of them, each with its reason.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from lib.data.annotations import Annotation, AnnotationError, AnnotationIndex, read_annotation
 from lib.data.classes import Classes
+from lib.data.frame_files import FrameFilesError, is_image_name
 from lib.data.image_sets import DatasetError, ImageSet, frame_stem, load_image_set
 from lib.data.transforms import ImageError, read_image
 
@@ -76,9 +77,9 @@ class SetCheck:
 def check_image_set(
     root: str | os.PathLike, name: str, classes: Classes, decode: bool, annotations_only: bool = False, workers: int = 1
 ) -> SetCheck:
-    """Look through one image set.
+    """Check one image set.
 
-    decode: read every listed image, and compare its size. annotations_only: do without images.
+    decode: read every listed image and compare its size. annotations_only: do not require images.
     """
     check = SetCheck(name)
     try:
@@ -90,17 +91,13 @@ def check_image_set(
     check.findings += _repeated_lines(image_set)
     if whole:
         check.findings += _first_ids(image_set)
-        check.videos = np.repeat(np.arange(len(image_set)), image_set.numbers[:, 2])
-        stems = [
-            frame_stem(path, frame)
-            for path, length in zip(image_set.paths, image_set.numbers[:, 2], strict=True)
-            for frame in range(length)
-        ]
-    elif image_set.columns == 4:
-        stems = [frame_stem(path, n) for path, n in zip(image_set.paths, image_set.numbers[:, 1].tolist(), strict=True)]
-    else:
-        stems = image_set.paths
+    stems, videos, findings = _stems(image_set, whole)
+    check.findings += findings
+    if whole and videos:
+        check.videos = np.array(videos, np.int64)
     check.frames = len(stems)
+    if not stems:
+        return check
     if image_set.columns == 4 and not annotations_only:
         check.findings += _folders(image_set)
     images = not annotations_only
@@ -113,6 +110,27 @@ def check_image_set(
     if image_set.kind == "DET":  # stills have no tracks
         check.findings = [finding for finding in check.findings if finding.kind != "no track"]
     return check
+
+
+def _stems(image_set: ImageSet, whole: bool) -> tuple[list[str], list[int], list[Finding]]:
+    """The frames that a list names: all of its videos, `whole`, or one for each line; and the line of each, from 0."""
+    if image_set.columns == 2:
+        return image_set.paths, [], []
+    columns = image_set.paths, image_set.numbers.tolist(), image_set.lines.tolist()
+    stems: list[str] = []
+    lines: list[int] = []
+    findings: list[Finding] = []
+    for row, (path, (_, number, length), line) in enumerate(zip(*columns, strict=True)):
+        place = f"{image_set.path}:{line}"
+        try:
+            frames = image_set.frame_stems(path, length, line)
+        except (DatasetError, FrameFilesError) as error:
+            findings.append(Finding("length", place, str(error).removeprefix(f"{place}: ")))
+            continue
+        frames = frames if whole else [frames[number]]
+        stems += frames
+        lines += [row] * len(frames)
+    return stems, lines, findings
 
 
 def _repeated_lines(image_set: ImageSet) -> Iterator[Finding]:
@@ -144,11 +162,13 @@ def _folders(image_set: ImageSet) -> Iterator[Finding]:
                 "length", f"{image_set.path}:{line}", f"{path}: {length} frames, but {known} in line {known_line}"
             )
     for path, (length, line) in tqdm(lengths.items(), unit="video", desc=f"images of {image_set.name}", delay=1):
-        folder = os.path.dirname(image_set.image_path(frame_stem(path, 0)))
+        folder = os.path.join(image_set.root, "Data", image_set.kind, path)
         try:
-            names = {entry.name for entry in os.scandir(folder) if entry.name.endswith(".JPEG")}
+            names = {entry.name for entry in os.scandir(folder) if is_image_name(entry.name)}
         except OSError as error:
             yield Finding("no image", folder, f"{image_set.path}:{line} names this folder ({error.strerror})")
+            continue
+        if names and "000000.JPEG" not in names:  # in natural order: as many as the list says, or no list of frames
             continue
         there = [f"{number:06d}.JPEG" in names for number in range(length)]
         last = max((number for number in range(length) if there[number]), default=-1)
@@ -259,6 +279,6 @@ def find_image_sets(root: str | os.PathLike) -> list[str]:
 
 
 def count_findings(findings: Sequence[Finding]) -> dict[str, int]:
-    """How many there are of each kind, in the order of WRONG and LEFT_OUT."""
+    """The number of findings of each kind, in the order of WRONG and LEFT_OUT."""
     counts = Counter(finding.kind for finding in findings)
     return {kind: counts[kind] for kind in (*WRONG, *LEFT_OUT) if counts[kind]}

@@ -1,7 +1,6 @@
-"""What the bytes of an image file say before they are decoded: how many pixels they claim, and whether the end is
-there.
+"""Checks of the bytes of an image file before decoding: the size in its header, and whether a JPEG is cut off.
 
-OpenCV decodes a JPEG file that is cut off without a word: the missing part is grey.
+OpenCV decodes a JPEG file that is cut off without an error; the missing part is grey.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
 
 
 def lacks_end(data: bytes) -> bool:
-    """Whether `data` is a JPEG file without the marker of its end.
+    """Whether `data` is a JPEG file without an end marker.
 
-    It is searched for behind the beginning of the compressed data, where no other pair of bytes can look like it: a
-    preview in the header has an end of its own.
+    The marker is searched for in the compressed data, where no other pair of bytes can be equal to it, because a
+    preview in the header has an end marker of its own.
     """
     if not data.startswith(_JPEG_START):
         return False

@@ -1,15 +1,17 @@
 """The four lists of the originals, made from the files of a data set (data/README.md).
 
-The rules were read off the published lists. DET_train_30classes: class after class, the still images that show it,
-ILSVRC2014's before ILSVRC2013's and otherwise by name, the first 2,000 of each class, but all of snake; so an image
-with two classes is there twice. VID_train_15frames: of every training video the middle frame of each fifteenth of it,
-all frames where it has no more than fifteen. VID_val_videos and VID_val_frames: all frames of all videos.
+The rules were derived from the published lists. DET_train_30classes: class by class, the still images that show it,
+ILSVRC2014's before ILSVRC2013's and otherwise by name, the first 2,000 of each class, but all of snake; an image with
+two classes is therefore listed twice. VID_train_15frames: each training video is divided into fifteen parts, and the
+middle frame of each is taken; a video with at most fifteen frames is taken whole. VID_val_videos and VID_val_frames:
+all frames of all videos.
 
 Made from the same files, the lists equal the published ones line by line.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -21,14 +23,15 @@ from tqdm import tqdm
 
 from lib.data.annotations import AnnotationError, read_annotation
 from lib.data.classes import Classes
-from lib.data.image_sets import DatasetError, frame_stem
+from lib.data.frame_files import names_of_images, natural_key
+from lib.data.image_sets import DatasetError, NumberedStems
 
 FRAMES_PER_VIDEO = 15
 STILLS_PER_CLASS = 2000
 UNLIMITED = ("n01726692",)  # snake: the published list has all of its 8,591
 _CHUNK = 500
 _YEAR = re.compile(r"ILSVRC(\d{4})")
-_SUFFIXES = {"Data": ".JPEG", "Annotations": ".xml"}
+_TREES = ("Data", "Annotations")
 
 
 def middle_frames(length: int, count: int = FRAMES_PER_VIDEO) -> list[int]:
@@ -39,29 +42,47 @@ def middle_frames(length: int, count: int = FRAMES_PER_VIDEO) -> list[int]:
     return [math.floor(part / rate - 0.5 / rate) for part in range(1, min(count, length) + 1)]
 
 
-def find_videos(root: str | os.PathLike, split: str) -> dict[str, int]:
-    """Folder and number of frames of every video below `VID/<split>`, by name; the images count, or else the XML files.
+def find_videos(root: str | os.PathLike, split: str) -> dict[str, Sequence[str]]:
+    """Folder and stems of the frames, in order, of every video below `VID/<split>`, by name.
 
-    Raises DatasetError for a video whose frames are not 000000, 000001, ... and where there is none.
+    The images count, or else the XML files. Raises DatasetError for a video that has a frame 000000 and then a gap, for
+    one whose path a list cannot hold, and where there is none; FrameFilesError.
     """
-    kind = next((kind for kind in _SUFFIXES if Path(root, kind, "VID", split).is_dir()), None)
-    if kind is None:
+    tree = next((tree for tree in _TREES if Path(root, tree, "VID", split).is_dir()), None)
+    if tree is None:
         raise DatasetError(f"{root}: has neither Data/VID/{split} nor Annotations/VID/{split}")
-    top = Path(root, kind, "VID")
-    videos: dict[str, int] = {}
+    top = Path(root, tree, "VID")
+    videos: dict[str, Sequence[str]] = {}
     for folder, _, files in tqdm(os.walk(top / split), unit="folder", desc=f"videos of {split}", delay=1):
-        frames = sorted(name for name in files if name.endswith(_SUFFIXES[kind]))
-        if frames:
-            expected = (f"{number:06d}{_SUFFIXES[kind]}" for number in range(len(frames)))
-            wrong = next((pair for pair in zip(frames, expected, strict=True) if pair[0] != pair[1]), None)
-            if wrong:
-                raise DatasetError(
-                    f"{folder}: has {wrong[0]} where {wrong[1]} should be; frames are 000000, 000001, ... without gaps"
-                )
-            videos[Path(folder).relative_to(top).as_posix()] = len(frames)
+        name = Path(folder).relative_to(top).as_posix()
+        stems = _stems(files, folder, name, "JPEG" if tree == "Data" else "xml")
+        if stems and len(name.split()) > 1:
+            raise DatasetError(f"{folder}: a list cannot hold a path with blanks; rename the folder")
+        if stems:
+            videos[name] = stems
     if not videos:
-        raise DatasetError(f"{top / split}: no {_SUFFIXES[kind]} file in it")
+        raise DatasetError(f"{top / split}: no {'image' if tree == 'Data' else '.xml file'} in it")
     return dict(sorted(videos.items()))
+
+
+def _stems(files: Sequence[str], folder: str, name: str, ending: str) -> Sequence[str]:
+    """The stems of the frames of the video `name`, which has `files` in `folder`."""
+    first = f"000000.{ending}"
+    if first not in files:
+        images = names_of_images(files, folder) if ending == "JPEG" else _without_ending(files)
+        return [f"{name}/{image}" for image in images]
+    frames = sorted(file for file in files if file.endswith(f".{ending}"))
+    for number, file in enumerate(frames):
+        if file != f"{number:06d}.{ending}":
+            raise DatasetError(
+                f"{folder}: has {file} where {number:06d}.{ending} should be; a video that begins with {first} goes on "
+                "without gaps"
+            )
+    return NumberedStems(name, len(frames))
+
+
+def _without_ending(files: Sequence[str]) -> list[str]:
+    return sorted((file.removesuffix(".xml") for file in files if file.endswith(".xml")), key=natural_key)
 
 
 def training_lines(videos: Mapping[str, int], count: int = FRAMES_PER_VIDEO) -> Iterator[str]:
@@ -79,10 +100,12 @@ def video_lines(videos: Mapping[str, int]) -> Iterator[str]:
         first += length
 
 
-def frame_lines(videos: Mapping[str, int]) -> Iterator[str]:
-    """`folder/frame frame_id`, as in VID_val_frames."""
-    stems = (frame_stem(name, frame) for name, length in videos.items() for frame in range(length))
-    yield from (f"{stem} {frame_id}" for frame_id, stem in enumerate(stems, 1))
+def frame_lines(videos: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """`folder/frame frame_id`, as in VID_val_frames; videos: as `find_videos` gives them. Raises DatasetError."""
+    for frame_id, stem in enumerate(itertools.chain.from_iterable(videos.values()), 1):
+        if len(stem.split()) > 1:
+            raise DatasetError(f"{stem}: a list of frames cannot hold a path with blanks; rename the image")
+        yield f"{stem} {frame_id}"
 
 
 def still_lines(
@@ -121,7 +144,7 @@ def _age(path: Path) -> tuple[int, str]:
 
 
 def _names_in(paths: Sequence[Path], workers: int) -> list[frozenset[str]]:
-    """What each annotation file shows."""
+    """The annotation names in each annotation file."""
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     found: list[frozenset[str]] = []
     with (

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from lib.data.frame_files import FrameFiles
 from lib.errors import InputError
 from lib.files import decode_text, read_bytes
 
@@ -35,7 +37,7 @@ class ImageSet:
     columns: 2 or 4. paths: (n,) as the list has them, without suffix. lines: (n,) int64, their 1-based lines.
     numbers: (n, 3) int64: first frame id (1-based, cumulative), 0-based frame number, length of the video in frames;
         (column 2, 0, 1) in two-column lists.
-    digest: of the file's bytes.
+    digest: of the file's bytes. files: finds the images.
     """
 
     root: str
@@ -46,6 +48,7 @@ class ImageSet:
     lines: np.ndarray
     numbers: np.ndarray
     digest: str
+    files: FrameFiles = field(default_factory=FrameFiles, compare=False, repr=False)
 
     @property
     def kind(self) -> str:
@@ -56,16 +59,51 @@ class ImageSet:
         return len(self.paths)
 
     def image_path(self, stem: str) -> str:
-        """The image file of `stem`, a path below `Data/<kind>` without its suffix."""
-        return os.path.join(self.root, "Data", self.kind, f"{stem}.JPEG")
+        """The image file of `stem`, a path below `Data/<kind>` without its suffix; `stem`.JPEG where there is none.
+
+        Raises FrameFilesError.
+        """
+        return self.files.image(os.path.join(self.root, "Data", self.kind, stem))
+
+    def frame_stems(self, folder: str, length: int, line: int) -> Sequence[str]:
+        """The stems of the `length` frames of the video in `folder`, in order.
+
+        line: of the list, for messages. Raises DatasetError where the video has another number of frames and they are
+        not named as ImageNet VID's, and FrameFilesError.
+        """
+        places = (os.path.join(self.root, tree, self.kind, folder) for tree in ("Data", "Annotations"))
+        names = self.files.frame_names(*places)
+        if names is None:
+            return NumberedStems(folder, length)
+        if len(names) != length:
+            raise DatasetError(
+                f"{self.path}:{line}: says that {folder} has {length} frames, but it has {len(names)}; correct the "
+                "list (tools/make_image_sets.py --overwrite)"
+            )
+        return [f"{folder}/{name}" for name in names]
 
     def annotation_path(self, stem: str) -> str:
         """The annotation file of `stem`."""
         return os.path.join(self.root, "Annotations", self.kind, f"{stem}.xml")
 
 
+class NumberedStems(Sequence):
+    """The stems of a video in `folder` of `length` frames that are named as ImageNet VID's."""
+
+    def __init__(self, folder: str, length: int) -> None:
+        self._folder, self._length = folder, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> str:
+        if not 0 <= number < self._length:
+            raise IndexError(number)
+        return frame_stem(self._folder, number)
+
+
 def frame_stem(folder: str, number: int) -> str:
-    """The path of frame `number` (0-based) of the video in `folder`, without suffix."""
+    """The path of frame `number` (0-based), without suffix, of a video in `folder` that is named as ImageNet VID's."""
     return f"{folder}/{number:06d}"
 
 
@@ -76,6 +114,8 @@ def load_image_set(root: str | os.PathLike, name: str) -> ImageSet:
         raise DatasetError(f"image set {name[:200]!r}: give the name of a list in ImageSets, without folder and ending")
     path = Path(root, "ImageSets", f"{name}.txt")
     what_to_do = f"is '{root}' the folder with Data, Annotations and ImageSets, and '{name}' a list there?"
+    if not os.path.lexists(path):
+        raise DatasetError(f"{path}: {_why_missing(Path(root), name)}")
     raw = read_bytes(path, DatasetError, what_to_do)
     text = decode_text(raw, path, DatasetError, what_to_do)
     rows = [(number, line.split()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -88,6 +128,27 @@ def load_image_set(root: str | os.PathLike, name: str) -> ImageSet:
     lines = np.array([line for line, _ in rows])
     paths = [fields[0] for _, fields in rows]
     return ImageSet(root, name, str(path), columns, paths, lines, numbers, hashlib.sha256(raw).hexdigest())
+
+
+def _why_missing(root: Path, name: str) -> str:
+    """Why there is no such list, and the step that was left out."""
+    if not root.is_dir():
+        return f"there is no folder '{root}'; correct dataset.dataset_path or --dataset-path (data/README.md)"
+    lists = sorted(path.stem for path in (root / "ImageSets").glob("*.txt") if not path.name.startswith("."))
+    if not lists:
+        if not any((root / tree).is_dir() for tree in ("Data", "Annotations")):
+            return f"is '{root}' the folder with Data, Annotations and ImageSets? (data/README.md)"
+        return f"no list is there yet; make them: python tools/make_image_sets.py --dataset-path {root}"
+    there = ", ".join(lists[:8]) + (f" and {len(lists) - 8} more" if len(lists) > 8 else "")
+    if name.partition("_")[0] == "DET":
+        return (
+            f"no such list ({there}); for a data set without still images: --preset configs/presets/vid_only.yaml, or "
+            "dataset.image_set with the lists that are there"
+        )
+    return (
+        f"no such list ({there}); give one of these (dataset.image_set, dataset.test_image_set), or make it: "
+        f"python tools/make_image_sets.py --dataset-path {root}"
+    )
 
 
 def _parse(path: Path, line: int, fields: list[str], columns: int) -> tuple[int, int, int]:

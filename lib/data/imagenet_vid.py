@@ -12,10 +12,10 @@ import numpy as np
 
 from lib.data.annotations import AnnotationIndex
 from lib.data.classes import Classes
-from lib.data.image_sets import DatasetError, ImageSet, frame_stem, load_image_set
+from lib.data.frame_files import natural_key
+from lib.data.image_sets import DatasetError, ImageSet, load_image_set
 from lib.data.index_cache import load_index
 from lib.data.transforms import Preprocessing, read_image
-from lib.data.video import natural_key
 from lib.structures import Frame, GroundTruth
 
 _MOST_FRAMES = 50_000_000  # of a set; ImageNet VID has 176,126 to test on
@@ -124,8 +124,12 @@ def _listed_frames(image_set: ImageSet) -> tuple[list[str], np.ndarray]:
     """The frame that each line names: stems (n,) and line numbers (n,)."""
     if image_set.columns == 2:
         return image_set.paths, image_set.lines
-    numbers = image_set.numbers[:, 1].tolist()
-    return [frame_stem(*pair) for pair in zip(image_set.paths, numbers, strict=True)], image_set.lines
+    columns = image_set.paths, image_set.numbers.tolist(), image_set.lines.tolist()
+    stems = [
+        image_set.frame_stems(path, length, line)[number]
+        for path, (_, number, length), line in zip(*columns, strict=True)
+    ]
+    return stems, image_set.lines
 
 
 def _videos_of(image_set: ImageSet) -> list[Video]:
@@ -194,4 +198,4 @@ def _whole(image_set: ImageSet) -> Iterator[tuple[str, list[str]]]:
                 + "; a list for testing has one line per video: 'path first_frame_id 0 length'"
             )
         seen[name] = line
-        yield name, [frame_stem(name, i) for i in range(length)]
+        yield name, list(image_set.frame_stems(name, int(length), int(line)))

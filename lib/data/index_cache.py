@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import logging
 import os
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
@@ -65,7 +64,7 @@ def _fingerprint(image_set: ImageSet, paths: Sequence[str], lines: Sequence[int]
 
 
 def _read_cache(cache: Path, fingerprint: str, num_frames: int) -> AnnotationIndex | None:
-    """The cached index, or None when there is none that fits; a damaged file is reported and counts as none."""
+    """The cached index, or None if there is no valid one; a damaged file is reported."""
     if not cache.is_file():
         return None
     try:
@@ -74,7 +73,7 @@ def _read_cache(cache: Path, fingerprint: str, num_frames: int) -> AnnotationInd
                 _log.info("%s: annotations or list changed since it was written; parsing again", cache)
                 return None
             index = AnnotationIndex(**{field.name: file[field.name] for field in fields(AnnotationIndex)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and NumPy raise many kinds for a damaged file; all mean the same here
         _log.warning("%s: damaged annotation cache (%s); parsing again", cache, error)
         return None
     if index.num_frames != num_frames or len(index.boxes) != index.offsets[-1]:
@@ -84,7 +83,7 @@ def _read_cache(cache: Path, fingerprint: str, num_frames: int) -> AnnotationInd
 
 
 def _write_cache(cache: Path, fingerprint: str, index: AnnotationIndex) -> None:
-    """Write the cache, whole or not at all; one that cannot be written costs time at the next start, not this run."""
+    """Write the cache, whole or not at all; a failure is only logged: it costs no more than time at the next start."""
     columns = {field.name: getattr(index, field.name) for field in fields(AnnotationIndex)}
     try:
         with writing(cache) as file:
@@ -96,7 +95,7 @@ def _write_cache(cache: Path, fingerprint: str, index: AnnotationIndex) -> None:
 def _parse_all(
     image_set: ImageSet, stems: Sequence[str] | None, paths: Sequence[str], lines: Sequence[int]
 ) -> AnnotationIndex:
-    """The annotations in `paths`; with `stems`, after a look whether the image of each is there."""
+    """The annotations in `paths`; with `stems`, check that the image of each exists."""
     starts = range(0, len(paths), _CHUNK)
     annotation_chunks = [paths[start : start + _CHUNK] for start in starts]
     images = [image_set.image_path(stem) if stems is not None else None for stem in stems or paths]
@@ -115,9 +114,14 @@ def _parse_all(
 Parsed = tuple["AnnotationIndex | None", "tuple[int, str] | None"]
 
 
+def _cores() -> int:
+    """Cores that this process may use; Windows and macOS do not say, and all count there."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _map(annotation_chunks: list[list[str]], image_chunks: list[list[str | None]]) -> Iterator[Parsed]:
-    """The result of `_parse` for each chunk, in order; on all cores where that is worth starting processes."""
-    processes = min(len(os.sched_getaffinity(0)), len(annotation_chunks))
+    """The result of `_parse` for each chunk, in order; in several processes if there are enough chunks."""
+    processes = min(_cores(), len(annotation_chunks))
     if processes < 2 or len(annotation_chunks) < 8:
         yield from itertools.starmap(_parse, zip(annotation_chunks, image_chunks, strict=True))
         return
@@ -129,7 +133,7 @@ def _map(annotation_chunks: list[list[str]], image_chunks: list[list[str | None]
 
 
 def _parse(annotation_paths: list[str], image_paths: list[str | None]) -> Parsed:
-    """The index of these files, or the row of the first that cannot be used and why.
+    """The index of these files, or the row of the first unusable file and the reason.
 
     A None image path is not checked.
     """

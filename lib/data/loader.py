@@ -19,11 +19,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib.config import Config
 from lib.data.classes import Classes
+from lib.data.frame_files import FrameFilesError
 from lib.data.image_sets import DatasetError
 from lib.data.roidb import Roidb, load_roidb
 from lib.data.sampling import ChooseReferences, epoch_order, no_references
 from lib.data.transforms import ImageError, Preprocessing, read_image, require_size, scale_boxes
 from lib.data.workers import samples_of, start_worker
+from lib.errors import InputError
 from lib.structures import Frame, TrainingBatch
 
 _LOGGER = logging.getLogger(__name__)
@@ -257,7 +259,7 @@ class _Batches:
         return len(self.listed)
 
 
-Sample = tuple[TrainingBatch | ImageError, list[str]]  # with what was left out for it
+Sample = tuple[TrainingBatch | InputError, list[str]]  # with what was left out for it
 
 
 class _Samples(Dataset):
@@ -272,14 +274,14 @@ class _Samples(Dataset):
         while True:
             try:
                 return self.training_set[epoch, entry], skipped
-            except ImageError as error:
+            except (ImageError, FrameFilesError) as error:
                 if not self.skip_corrupt or len(skipped) == _MOST_SKIPPED:
                     return error, skipped
                 skipped.append(str(error))
                 entry = (entry + 1) % len(self.training_set)
 
 
-def _collate_or_error(samples: Sequence[Sample]) -> Sample | ImageError:
+def _collate_or_error(samples: Sequence[Sample]) -> Sample | InputError:
     skipped = [problem for _, problems in samples for problem in problems]
-    errors = [sample for sample, _ in samples if isinstance(sample, ImageError)]
+    errors = [sample for sample, _ in samples if isinstance(sample, InputError)]
     return errors[0] if errors else (collate([sample for sample, _ in samples]), skipped)

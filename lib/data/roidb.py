@@ -1,6 +1,6 @@
 """The training entries ("roidb"): all frames with objects of all sets, each set followed by its mirrored copies.
 
-See docs/rules.md, section 3. What was left out, and why, is written to the log.
+See docs/rules.md, section 3. The log says how many frames and objects were left out, and why.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from lib.data.annotations import AnnotationIndex
 from lib.data.classes import Classes
+from lib.data.frame_files import FrameFiles
 from lib.data.image_sets import DatasetError, frame_stem
 from lib.data.imagenet_vid import ImageNetVID
 from lib.data.transforms import flip_boxes
@@ -31,7 +32,7 @@ class Roidb:
     paths: (N,) bytes, the folder of the video, or of a still its file without suffix. numbers: (N,) int32, 0-based
     number of the frame, -1 for a still. lengths: (N,) int32, frames of the video, 1 for a still. flipped: (N,) bool.
     widths, heights: (N,) int32. offsets: (N + 1,) int64. boxes: (G, 4) int32, original pixels, mirrored in mirrored
-    entries. labels: (G,) int64, from 1. digests: name of each list -> SHA-256 of its bytes.
+    entries. labels: (G,) int64, from 1. digests: name of each list -> SHA-256 of its bytes. files: finds the images.
     """
 
     paths: np.ndarray
@@ -44,6 +45,7 @@ class Roidb:
     boxes: np.ndarray
     labels: np.ndarray
     digests: dict[str, str] = field(default_factory=dict)
+    files: FrameFiles = field(default_factory=FrameFiles)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -53,9 +55,15 @@ class Roidb:
         return max(0, int(self.numbers[entry])), int(self.lengths[entry])
 
     def image_path(self, entry: int, frame: int) -> str:
-        """The image file of frame `frame` of the entry's video; a still is its own and only frame."""
+        """The image file of frame `frame` of the entry's video; a still is its own and only frame.
+
+        Raises FrameFilesError.
+        """
         path = os.fsdecode(self.paths[entry])
-        return f"{path if self.numbers[entry] == _STILL else frame_stem(path, frame)}.JPEG"
+        if self.numbers[entry] == _STILL:
+            return self.files.image(path)
+        names = self.files.frame_names(path)
+        return self.files.image(frame_stem(path, frame) if names is None else os.path.join(path, names[frame]))
 
     def objects(self, entry: int) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (n, 4) and labels (n,) of an entry."""
@@ -70,7 +78,7 @@ class Roidb:
     @staticmethod
     def cat(parts: Sequence[Roidb]) -> Roidb:
         """The entries of all `parts`, in order."""
-        names = [column.name for column in fields(Roidb) if column.name not in ("offsets", "digests")]
+        names = [column.name for column in fields(Roidb) if column.name not in ("offsets", "digests", "files")]
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         counts = np.concatenate([np.diff(part.offsets) for part in parts])
         digests = {name: digest for part in parts for name, digest in part.digests.items()}
@@ -110,7 +118,7 @@ def load_roidb(
 
 
 def _entries(dataset: ImageNetVID) -> tuple[Roidb, str]:
-    """The frames of one set that have an object to learn from, not mirrored, and the account of the others."""
+    """The usable frames of one set, not mirrored, and a sentence about the others."""
     image_set, index = dataset.image_set, dataset.index
     labels = index.labels(dataset.classes)
     boxes, inside = index.training_boxes()
@@ -135,7 +143,7 @@ def _entries(dataset: ImageNetVID) -> tuple[Roidb, str]:
 
 
 def _account(name: str, index: AnnotationIndex, labels: np.ndarray, usable: np.ndarray, kept: np.ndarray) -> str:
-    """One sentence on what of a set is used and what is not."""
+    """One sentence that counts the used and unused frames and objects of a set, by reason."""
     frames = index.frame_of_object()
     objects = np.diff(index.offsets)
     unknown = np.bincount(frames[labels == 0], minlength=index.num_frames)

@@ -20,21 +20,21 @@ ChooseReferences = Callable[[int, int, np.random.RandomState], list[int]]
 
 
 def no_references(frame: int, length: int, rng: np.random.RandomState) -> list[int]:
-    """R-FCN: a frame goes alone."""
+    """R-FCN: no reference frames."""
     return []
 
 
 def one_reference(
     frame: int, length: int, rng: np.random.RandomState, min_offset: int = -9, max_offset: int = 0
 ) -> list[int]:
-    """Deep Feature Flow: one frame at an offset from `min_offset` to `max_offset`, moved into the video."""
+    """Deep Feature Flow: one frame at an offset from `min_offset` to `max_offset`, clamped to the video."""
     return [_inside(frame + rng.randint(min_offset, max_offset + 1), length)]
 
 
 def two_references(
     frame: int, length: int, rng: np.random.RandomState, min_offset: int = -9, max_offset: int = 9
 ) -> list[int]:
-    """FGFA: two frames at different offsets; moved into the video they may still coincide, or be `frame` itself."""
+    """FGFA: two frames at different offsets; clamped to the video they may still coincide, or be `frame` itself."""
     offsets = rng.choice(max_offset - min_offset + 1, 2, replace=False) + min_offset
     return [_inside(frame + offset, length) for offset in offsets]
 
@@ -44,10 +44,10 @@ def _inside(frame: int, length: int) -> int:
 
 
 def training_offsets(cfg: Config, reach: tuple[int, int]) -> tuple[int, int]:
-    """From how many frames before (negative) to how many after a frame its references come.
+    """Smallest and largest offset of the reference frames, in frames; negative: before the current frame.
 
-    `reach` is as far as the method looks in testing; TRAIN.MIN_OFFSET and MAX_OFFSET say otherwise where they are not
-    both 0, with a warning where they go further than that.
+    reach: the offsets that the method uses in testing, which are the default. TRAIN.MIN_OFFSET and MAX_OFFSET replace
+    them if they are not both 0, with a warning if they exceed them.
     """
     offsets = (cfg.TRAIN.MIN_OFFSET, cfg.TRAIN.MAX_OFFSET)
     if offsets == (0, 0):

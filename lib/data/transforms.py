@@ -1,4 +1,4 @@
-"""From an image file to what a network reads: read, mirror, resize, subtract the means, exactly as the originals; and
+"""From an image file to network input: read, mirror, resize, subtract the means, exactly as the originals do, and
 divide by standard deviations, which they do not.
 
 See docs/rules.md, section 3. Images are (h, w, 3) uint8 in OpenCV's B, G, R order until `to_tensor`.
@@ -107,7 +107,7 @@ def to_tensor(image: np.ndarray, means_bgr: tuple[float, ...], stds_bgr: tuple[f
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How frames become network input: the pair of SCALES, PIXEL_MEANS and PIXEL_STDS (B, G, R), IMAGE_STRIDE."""
+    """Conversion of frames to network input: the pair of SCALES, PIXEL_MEANS and PIXEL_STDS (B, G, R), IMAGE_STRIDE."""
 
     short_side: int
     longest: int

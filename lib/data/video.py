@@ -20,13 +20,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from lib.data.frame_files import IMAGE_SUFFIXES, is_image_name, natural_key
 from lib.data.transforms import Preprocessing, read_image
 from lib.errors import InputError
 from lib.structures import Frame
 
 _log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"))
+STREAM_TIMEOUT = 10  # seconds to open a stream, and to wait for its next frame
+_STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 
 
 class SourceError(InputError):
@@ -65,23 +67,13 @@ class FrameSource:
 Source = str | os.PathLike | Iterable[str | os.PathLike] | Iterable[np.ndarray] | FrameSource
 
 
-def natural_key(path: str | os.PathLike) -> tuple:
-    """Sorting key under which `a2` < `a10`, folder by folder; equal numbers (`a2`, `a02`) fall back on the text."""
-    parts = [re.split(r"(\d+)", part) for part in Path(path).parts]
-    return (
-        # Odd places of re.split are the digits, so a number is never compared with a text.
-        [[int(piece) if i % 2 else piece.casefold() for i, piece in enumerate(part)] for part in parts],
-        str(path),
-    )
-
-
 def open_frames(source: Source, rgb: bool = False) -> FrameSource:
     """The frames of `source`, lazily.
 
     source: a folder of images; a pattern such as "clip/*.jpg"; a video file (what OpenCV decodes: mp4, webm, avi, ...);
-    "camera:0"; a list of image files; or anything that yields (H, W, 3) uint8 arrays. Image files come in natural
-    order, whatever the order of the list; arrays in theirs. rgb: arrays are in R, G, B order instead of OpenCV's B, G,
-    R.
+    "camera:0"; a stream's address, rtsp:// or http:// for example; a list of image files; or anything that yields (H,
+    W, 3) uint8 arrays. Image files come in natural order, whatever the order of the list; arrays in theirs. rgb: arrays
+    are in R, G, B order instead of OpenCV's B, G, R.
 
     Raises SourceError for a source that does not exist or holds no frame; while it is read, SourceError for something
     else than such an array, and `lib.data.transforms.ImageError` naming an image that cannot be decoded.
@@ -93,6 +85,8 @@ def open_frames(source: Source, rgb: bool = False) -> FrameSource:
     text = os.fspath(source)
     if text.startswith("camera:"):
         return _camera_source(text)
+    if "://" in text:
+        return _stream_source(text)
     try:
         return _path_source(text)
     except (OSError, ValueError) as error:  # no permission, a name that is too long or has a NUL in it
@@ -171,8 +165,7 @@ def _suffixes() -> str:
 
 
 def _is_image(path: Path) -> bool:
-    # Names that begin with a dot are what other systems leave behind (._000001.jpg), not frames.
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return is_image_name(path.name) and path.is_file()
 
 
 def _folder_source(folder: Path) -> FrameSource:
@@ -251,6 +244,39 @@ def _camera_source(text: str) -> FrameSource:
     if not opened:
         raise SourceError(f"{text}: no camera with this number can be opened; is it connected, and free?")
     return FrameSource(text, float(fps) if math.isfinite(fps) and fps > 0 else None, None, read, repeatable=False)
+
+
+def _stream_source(address: str) -> FrameSource:
+    """A stream, or a video file on a server: OpenCV's FFmpeg opens both."""
+    shown = re.sub(r"//[^/@]*@", "//***@", address)  # no password in messages and results
+    scheme = address.partition("://")[0].lower()
+    if scheme not in _STREAMS:
+        raise SourceError(f"{shown}: '{scheme}://' is no stream; give {', '.join(_STREAMS)} or a path")
+    parameters = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 1000 * STREAM_TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
+
+    def capture() -> cv2.VideoCapture:
+        opened = cv2.VideoCapture(address, cv2.CAP_FFMPEG, [*parameters, 1000 * STREAM_TIMEOUT])
+        if not opened.isOpened():
+            raise SourceError(
+                f"{shown}: OpenCV cannot open this stream, or nothing came in {STREAM_TIMEOUT} s; is the address right "
+                "and does another player show it from this machine?"
+            )
+        return opened
+
+    first = capture()
+    fps, length = first.get(cv2.CAP_PROP_FPS), first.get(cv2.CAP_PROP_FRAME_COUNT)
+    known_fps = float(fps) if math.isfinite(fps) and 0 < fps <= 1000 else None
+    known_length = round(length) if math.isfinite(length) and length > 0 else None
+    waiting = [first]  # a stream may take seconds to open: its first reader gets the one that is open
+
+    def read() -> Iterator[SourceFrame]:
+        start = None
+        for number, frame in enumerate(_captured(waiting.pop() if waiting else capture(), shown)):
+            start = time.monotonic() if start is None else start
+            is_file = known_length is not None and known_fps is not None
+            yield frame._replace(seconds=number / known_fps if is_file else time.monotonic() - start)
+
+    return FrameSource(shown, known_fps, known_length, read, repeatable=known_length is not None)
 
 
 def _captured(capture: cv2.VideoCapture, name: str) -> Iterator[SourceFrame]:

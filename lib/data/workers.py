@@ -1,4 +1,4 @@
-"""The processes that read training samples: they are deaf to signals, and the death of one is one plain error."""
+"""Reader processes of training samples: they ignore signals, and the death of one is reported as one clear error."""
 
 from __future__ import annotations
 

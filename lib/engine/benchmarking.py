@@ -1,4 +1,4 @@
-"""Time methods side by side: every round gives each of them a turn, so that a machine whose speed drifts is fair."""
+"""Time methods side by side, in turns, so that a drift of the machine's speed affects all of them alike."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lib.structures import Frame
 
 @dataclass
 class Contender:
-    """One setting of one method, and what was measured of it so far, in milliseconds per frame.
+    """One setting of one method, and its measurements in milliseconds per frame.
 
     precision: set again before each turn, for TF32 is a setting of the whole process. flops: of its parts.
     frames_a_turn: frames that a turn takes, a whole number of key-frame intervals in DFF. batch_images: frames that go
@@ -52,7 +52,7 @@ class Contender:
     device_mb: float | None = None
 
     def begin(self, frames: Iterator[np.ndarray]) -> None:
-        """Warm up: fill the window, tune and pack. frames: (H, W, 3) uint8, endless."""
+        """Warm up: fill the window, let the kernels tune and pack. frames: (H, W, 3) uint8, endless."""
         self._frames, self._count = frames, 0
         set_precision(self.precision, self.device)
         before = held_gib(self.device)
@@ -112,7 +112,7 @@ class Contender:
 
     @property
     def flops_per_frame(self) -> float:
-        """Operations of one frame on average."""
+        """Floating-point operations of one frame on average."""
         if not self.flops.flow:
             return self.flops.rfcn()
         return self.flops.fgfa(self.averaged) if self.averaged else self.flops.dff(self.interval)
@@ -172,6 +172,6 @@ def run_rounds(contenders: Sequence[Contender], peaks: Sequence[MatmulPeak], rou
 
 
 def host_mb() -> float | None:
-    """The most memory that this process has had, in MB."""
+    """Peak memory of this process in MB."""
     peak = peak_host_gib()
     return None if peak is None else 1024 * peak

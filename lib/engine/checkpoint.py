@@ -1,4 +1,4 @@
-"""Training checkpoints: what is in one, where a run keeps them, and how they are read."""
+"""Training checkpoints: their contents, their folder, and safe reading and writing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from lib.version import __version__, commit
 
 _LOGGER = logging.getLogger(__name__)
 _BESIDE = ("tensorboard", "metrics.jsonl", "run.json")  # written beside the checkpoints
+IDENTITY = ("method", "config", "classes", "name", "version", "commit", "stored")  # the entries of an `Identity`
 _TRAINING_STATE = ("model", "optimizer", "epoch", "batch", "iteration", "config")
 
 
@@ -30,10 +31,11 @@ class CheckpointError(InputError):
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint says of itself.
+    """What a checkpoint records about itself.
 
-    method: "rfcn", "dff", "fgfa" or another. config: its configuration as plain dictionaries. classes: those that it
-    was trained on. name: of the run, which its folders are called after. version, commit: of the code that wrote it.
+    method: "rfcn", "dff", "fgfa" or another. config: its configuration as plain dictionaries. classes: the classes that
+    it was trained on. name: of the run, from which its folders are named. version, commit: of the code that wrote it.
+    stored: "float16" where its weights are stored in half the bytes; they are loaded as float32.
     """
 
     method: str
@@ -42,10 +44,11 @@ class Identity:
     name: str = ""
     version: str = __version__
     commit: str = ""
+    stored: str = ""
 
     def to_content(self) -> dict[str, Any]:
         """The entries of a checkpoint file that `of_content` reads."""
-        return {
+        content = {
             "method": self.method,
             "config": self.config,
             "classes": {"names": list(self.classes.names), "annotation_names": list(self.classes.annotation_names)},
@@ -53,16 +56,18 @@ class Identity:
             "version": self.version,
             "commit": self.commit or commit(),
         }
+        return content | ({"stored": self.stored} if self.stored else {})
 
     @staticmethod
     def of_content(content: Any, path: str | os.PathLike) -> Identity | None:
-        """The identity in a file's `content`; None in files without one, older ones. Raises CheckpointError."""
+        """The identity in a file's `content`; None for older files, which have none. Raises CheckpointError."""
         if not isinstance(content, dict) or "method" not in content:
             return None
         try:
             classes = Classes(**{name: tuple(map(str, values)) for name, values in content["classes"].items()})
             texts = {name: str(content[name]) for name in ("method", "name", "version", "commit")}
-            return Identity(config=dict(content["config"]), classes=classes, **texts)
+            stored = str(content.get("stored", ""))
+            return Identity(config=dict(content["config"]), classes=classes, stored=stored, **texts)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: its description of itself is damaged ({error}); take another file"
@@ -78,7 +83,7 @@ class CheckpointFolder:
     """The checkpoints of one run.
 
     `<folder>/<prefix>-0001.pth` after the first epoch and so on (the originals' naming), and `<prefix>-latest.pth`
-    for a place inside an epoch, which the next epoch's file replaces.
+    inside an epoch, which the next epoch's file replaces.
     """
 
     folder: Path
@@ -93,7 +98,7 @@ class CheckpointFolder:
         return self.folder / f"{self.prefix}-{epoch:04d}.pth"
 
     def weights_of_epoch(self, epoch: int) -> Path:
-        """What to test: the file of `epoch`, or the originals' (.params) where only that is there."""
+        """The weights to test: the file of `epoch`, or the originals' (.params) if only that exists."""
         return weights_file(self.folder / self.prefix, epoch)
 
     @property
@@ -102,28 +107,28 @@ class CheckpointFolder:
         return self.folder / f"{self.prefix}-best.pth"
 
     def path_of(self, epoch: int, place: int) -> Path:
-        """The file for `epoch` complete epochs and a place inside the next one; place 0: its beginning."""
+        """The file for `epoch` complete epochs and `place` updates of the next one."""
         return self.latest if place else self.of_epoch(epoch)
 
     def save(self, content: dict[str, Any]) -> Path:
-        """Write `content` (see `load_checkpoint`) to the file that its epoch and batch say."""
+        """Write `content` (see `load_checkpoint`) to the file of its epoch and batch."""
         path = save_tensors(content, self.path_of(content["epoch"], content["batch"]))
         if path != self.latest:
             self.latest.unlink(missing_ok=True)  # older than the file just written
         return path
 
     def save_best(self, content: dict[str, Any]) -> Path:
-        """Write `content` as the best so far."""
+        """Write `content` as the best checkpoint so far."""
         return save_tensors(content, self.best)
 
     def keep_newest(self, count: int) -> None:
-        """Delete the checkpoints of epochs but the `count` newest; 0: keep all."""
+        """Delete all checkpoints of epochs except the `count` newest; 0 keeps all."""
         epochs = [path for path in self.existing() if path != self.latest]
         for path in epochs[:-count] if count else ():
             path.unlink(missing_ok=True)
 
     def set_aside(self) -> None:
-        """Move what an earlier training has left to the folder `earlier-1` (or -2, ...) beside it."""
+        """Move the files of an earlier training to the subfolder `earlier-1` (or -2, ...)."""
         found = self.existing()
         if not found:
             return
@@ -138,23 +143,23 @@ class CheckpointFolder:
         _LOGGER.warning("%s: training begins anew; the earlier one and its logs are now in %s", self.folder, aside)
 
     def existing(self) -> list[Path]:
-        """The checkpoints of epochs, in order, then the one inside an epoch if there is one."""
+        """The checkpoints of epochs, in order, followed by `latest` if it exists."""
         pattern = re.compile(re.escape(self.prefix) + r"-(\d{4,})\.pth")
         names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
         epochs = sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
         return [self.of_epoch(epoch) for epoch in epochs] + ([self.latest] if self.latest.is_file() else [])
 
     def newest(self) -> Path | None:
-        """The checkpoint with the most updates, or None where there is none.
+        """The checkpoint with the most updates, or None if there is no checkpoint.
 
-        Raises CheckpointError where there are only the originals' parameter files, which cannot be resumed.
+        Raises CheckpointError if there are only the originals' parameter files, which cannot be resumed.
         """
-        # A run that was killed between the two steps of `save` leaves an old "latest" behind: look inside the last two.
+        # A run that was killed between the two steps of `save` leaves an old "latest": compare the last two files
         last_two = self.existing()[-2:]
         if not last_two:
             originals = sorted(self.folder.glob(f"{glob.escape(self.prefix)}-[0-9][0-9][0-9][0-9].params"))
             if originals:
-                load_checkpoint(originals[-1])  # says why not
+                load_checkpoint(originals[-1])  # raises the error that says why
             return None
         if len(last_two) < 2:
             return last_two[0]
@@ -162,23 +167,23 @@ class CheckpointFolder:
 
 
 def save_tensors(content: Any, path: str | os.PathLike) -> Path:
-    """`torch.save` to `path`, whole or not at all; the folder is made.
+    """`torch.save` to `path`, whole or not at all; creates the folder.
 
-    `content` is made of tensors, numbers, strings, lists and dictionaries, so that it loads with weights_only=True.
+    `content` consists of tensors, numbers, strings, lists and dictionaries, so that it loads with weights_only=True.
     Raises OutputError.
     """
     with writing(path) as file, output_errors(path):
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # torch's zip writer meets a full disk this way
+        except RuntimeError as error:  # how torch's zip writer reports a full disk
             raise OSError(f"{(str(error).splitlines() or [''])[0]}; is the disk full?") from error
     return Path(path)
 
 
 def read_tensors(path: str | os.PathLike, what_to_do: str) -> Any:
-    """What `torch.save` wrote to `path`, tensors on the CPU. Raises CheckpointError, which ends with `what_to_do`.
+    """Read what `torch.save` wrote to `path`, tensors on the CPU. Raises CheckpointError, which ends with `what_to_do`.
 
-    The checksums of the archive are compared first: changed bytes would load as other weights.
+    The checksums of the archive are verified first: damaged bytes would load as wrong weights.
     """
     path = Path(path)
     if not path.is_file():
@@ -190,25 +195,25 @@ def read_tensors(path: str | os.PathLike, what_to_do: str) -> Any:
             if damaged is not None:
                 raise ValueError(f"damaged: the checksum of '{damaged}' is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file makes torch raise many kinds; all mean the same here
+    except Exception as error:  # torch raises many kinds of errors for a damaged file
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); {what_to_do}") from error
 
 
 def read_identity(path: str | os.PathLike) -> Identity | None:
-    """What the file at `path` says of itself; None for MXNet's files and older checkpoints. Raises CheckpointError."""
+    """The identity in the file at `path`; None for MXNet's files and older checkpoints. Raises CheckpointError."""
     if is_params(path):
         return None
     return Identity.of_content(read_tensors(path, "give a checkpoint"), path)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
-    """A training checkpoint, tensors on the CPU:
+    """Load a training checkpoint, tensors on the CPU. Its entries:
 
-    model, optimizer: state dictionaries. epoch: complete epochs. batch: batches already used of the epoch begun.
-    iteration: updates in all. config: the configuration as plain dictionaries. metrics: running sums of the epoch;
-    and what `Identity.to_content` gives. Raises CheckpointError for a file that is missing, unreadable or no training
-    checkpoint.
+    model, optimizer: state dictionaries. epoch: complete epochs. batch: batches already used of the current epoch.
+    iteration: total number of updates. config: the configuration as plain dictionaries. metrics: running sums of the
+    epoch; and the entries of `Identity.to_content`. Raises CheckpointError for a file that is missing, unreadable or
+    not a training checkpoint.
     """
     if is_params(path):
         raise CheckpointError(
@@ -223,7 +228,7 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def weights_file(prefix: str | os.PathLike, epoch: int) -> Path:
-    """The originals' naming: <prefix>-0002.pth, or <prefix>-0002.params where only that is there."""
+    """The originals' naming: <prefix>-0002.pth, or <prefix>-0002.params if only that exists."""
     prefix = Path(prefix)
     own, originals = (prefix.with_name(f"{prefix.name}-{epoch:04d}.{suffix}") for suffix in ("pth", "params"))
     return originals if originals.exists() and not own.exists() else own

@@ -1,4 +1,4 @@
-"""Take over the weights of one class list for another: class by class, by their names."""
+"""Copy the weights of the class layer from one class list to another, class by class, matched by name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _BACKGROUND = (0, 0)
 
 @dataclass(frozen=True)
 class ClassMatch:
-    """Which classes of a model are copied from which of a file, as labels; 0 is the background of both.
+    """Which classes of a model are copied from which classes of a file, as labels; 0 is the background of both.
 
-    pairs: (label here, label in the file), the background's first. new: names of the classes that begin afresh.
-    unused: names of the file's classes that are not taken. assumption: what was assumed about a file without names.
+    pairs: (label in the model, label in the file), the background first. new: names of the model's classes that keep
+    their initial weights. unused: names of the file's classes that are not copied. assumption: what was assumed about a
+    file without class names.
     """
 
     pairs: tuple[tuple[int, int], ...]
@@ -35,9 +36,9 @@ class ClassMatch:
 def match_classes(own: Classes, theirs: Classes | None, their_count: int) -> ClassMatch:
     """Match the classes of a model, `own`, with those of a file, by display name, else by annotation name.
 
-    theirs: the file's classes, None where it does not name them. Then 31 classes with the background, their_count, are
-    taken for ImageNet VID's, and as many as `own` has for the same ones; of other counts only the background is
-    matched.
+    theirs: the file's classes, None if it does not name them. In that case their_count, the number of classes with the
+    background, decides: 31 are assumed to be ImageNet VID's, as many as `own` has to be the same ones; for any other
+    number only the background is matched.
     """
     if theirs is not None:
         return _by_name(own, theirs, "")
@@ -69,7 +70,7 @@ def _by_name(own: Classes, theirs: Classes, assumption: str) -> ClassMatch:
 
 
 def copy_classes(initial: Tensor, theirs: Tensor, match: ClassMatch, bins: int) -> Tensor:
-    """A weight or bias of the class layer: of matched classes the file's values, of the others those of `initial`.
+    """A weight or bias of the class layer: the file's values for matched classes, those of `initial` for the others.
 
     initial: (K * bins, ...), theirs: (their K * bins, ...); the channels of a class follow one another: channel
     (c * 7 + i) * 7 + j is bin (i, j) of class c. Returns a new tensor like `initial`.

@@ -1,7 +1,7 @@
-"""Whether weights that were trained with one configuration mean the same with another.
+"""Check whether weights that were trained with one configuration compute the same with another.
 
-Shapes do not tell: a ResNet whose stride has another place, or images on another scale, take the same weights and
-compute something else.
+Shapes do not show it: a ResNet with its stride in another place, or one for images of another scale, has weights of the
+same shapes and computes something else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LIKEWISE = (
 
 
 def require_same_function(identity: Identity, cfg: Config, path: str | os.PathLike) -> None:
-    """Raise CheckpointError where the features of the weights in `path` would not be those that were trained."""
+    """Raise CheckpointError if the weights in `path` would give other features with `cfg` than those trained."""
     different = _differences(_SAME, identity, cfg, path)
     if different:
         keys = " and ".join(key for key, _, _ in different)
@@ -35,7 +35,7 @@ def require_same_function(identity: Identity, cfg: Config, path: str | os.PathLi
 
 
 def warn_of_differences(identity: Identity, cfg: Config, path: str | os.PathLike) -> None:
-    """Name in one warning the keys whose other values training has to make up for."""
+    """Warn once of all keys whose values differ in a way that training has to adapt to."""
     different = _differences(_LIKEWISE, identity, cfg, path)
     if different:
         told = "; ".join(f"{key} is {theirs} in the file and {ours} here" for key, theirs, ours in different)
@@ -45,7 +45,8 @@ def warn_of_differences(identity: Identity, cfg: Config, path: str | os.PathLike
 def _differences(
     keys: tuple[str, ...], identity: Identity, cfg: Config, path: str | os.PathLike
 ) -> list[tuple[str, object, object]]:
-    """(key, value in the file, value here) of the keys whose values differ; what an older file lacks is the default."""
+    """(key, value in the file, value in `cfg`) of the keys whose values differ; a key that an older file lacks has its
+    default."""
     default = default_config()
     found = []
     for key in keys:

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -25,11 +24,12 @@ from lib.engine.interruption import StopRequest
 from lib.engine.memory import peak_device_gib, peak_host_gib, reset_peak
 from lib.files import writing
 from lib.structures import Detections, Frame
-from lib.visualize.clip import ContactSheet, VideoWriter, write_image
+from lib.visualize.annotate import Annotator
+from lib.visualize.clip import ContactSheet, write_image
 from lib.visualize.draw import draw_detections
+from lib.visualize.video_writer import VideoWriter
 
 DEFAULT_FPS = 25.0  # of a clip made from images, which do not say
-_LONG_SIDE = (640, 1280)  # of the annotated video: small frames are enlarged for their labels' sake, large ones shrunk
 _COLUMNS = ("index", "name", "seconds", "label", "class", "score", "x1", "y1", "x2", "y2")
 
 
@@ -38,16 +38,19 @@ class DemoSettings:
     """What a demo writes, into `folder`.
 
     min_score: weaker detections are not drawn. file_score: weaker ones are not written to JSON and CSV either.
-    clip: name of the video, ending in .mp4 or .webm, or "" for none. fps: its frames a second; 0: the source's, or 25.
-    pictures: also write every annotated frame as a JPEG.
+    clip: name of the video, ending in .mp4 or .webm, or "" for none. codec: see `VideoWriter`. fps: its frames a
+    second; 0: the source's, or 25. pictures: also write every annotated frame as a JPEG. show: what to show beside the
+    frame, see `InsidePanels`; the frames then need `Frame.inside`.
     """
 
     folder: Path
     min_score: float = 0.7
     file_score: float = 0.7
     clip: str = "demo.mp4"
+    codec: str = "h264"
     fps: float = 0.0
     pictures: bool = False
+    show: tuple[str, ...] = ()
 
 
 @dataclass
@@ -90,7 +93,8 @@ class DemoOutput:
     """Draws and writes the answers of a detector; use it in a `with` statement and `add` every answer.
 
     Every file is written whole or not at all. Ctrl-C and SIGTERM end the video after the frame in hand and keep what
-    is there; nothing is kept before the first frame. class_names: of all labels, 0 the background.
+    is there, and `interrupted` says so; nothing is kept before the first frame. class_names: of all labels, 0 the
+    background.
     Raises VideoError for a video that cannot be written, OutputError for another file.
     """
 
@@ -106,6 +110,8 @@ class DemoOutput:
         self.summary = DemoSummary()
         self.timing = self.summary.timing
         self._source, self._limit = source, limit
+        self.interrupted = False
+        self._annotate = Annotator(class_names[1:], settings.min_score, settings.show)
         self._sheet = ContactSheet()
         self._stack = ExitStack()
         self._stop = StopRequest()
@@ -117,7 +123,7 @@ class DemoOutput:
         with ExitStack() as stack:  # closes what is open if the next thing cannot be opened
             if settings.clip:
                 fps = settings.fps or source.fps or DEFAULT_FPS
-                self._video = stack.enter_context(VideoWriter(folder / settings.clip, fps))
+                self._video = stack.enter_context(VideoWriter(folder / settings.clip, fps, settings.codec))
                 files.insert(0, folder / settings.clip)
             header = {
                 "source": source.description,
@@ -147,15 +153,15 @@ class DemoOutput:
             )
         start = time.perf_counter()
         settings, summary = self.settings, self.summary
-        names, image = self.class_names[1:], frame.pixels
-        shown = detections[detections.scores >= settings.min_score]
-        drawn = draw_detections(image, shown, names, scale=display_scale(image))
+        image, shown = frame.pixels, detections[detections.scores >= settings.min_score]
+        drawn = self._annotate(frame, shown)
         if self._video is not None:
             self._video.write(drawn)
         if settings.pictures:
             write_image(settings.folder / "frames" / f"{Path(frame.name).stem}.jpg", drawn)
         # Drawn anew at its own size: labels of a picture made for the video would shrink to nothing.
-        self._sheet.add(draw_detections(image, shown, names, scale=self._sheet.width / image.shape[1]), frame.name)
+        scale = self._sheet.width / image.shape[1]
+        self._sheet.add(draw_detections(image, shown, self.class_names[1:], scale=scale), frame.name)
         self._write(frame, detections[detections.scores >= settings.file_score])
         if not summary.frames:
             summary.frame_wh = (image.shape[1], image.shape[0])
@@ -178,8 +184,8 @@ class DemoOutput:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt) and self.summary.frames > 0
-        if interrupted:
+        self.interrupted = kind is not None and issubclass(kind, KeyboardInterrupt) and self.summary.frames > 0
+        if self.interrupted:
             self._bar.write(f"interrupted: keeping the first {self.summary.frames} frames")
             kind = error = trace = None
         start = time.perf_counter()
@@ -190,19 +196,7 @@ class DemoOutput:
             self._sheet.write(self.settings.folder / "contact_sheet.png")
             self.summary.draw += time.perf_counter() - start
             self.summary.host_gib, self.summary.gpu_gib = peak_host_gib(), peak_device_gib(self.device)
-        return interrupted
-
-
-def display_scale(image: np.ndarray) -> float:
-    """How many times as large as `image` its annotated picture is: long side at least 640 and at most 1280 pixels.
-
-    Small frames are enlarged a whole number of times, which keeps their pixels even.
-    """
-    longest = max(image.shape[:2])
-    smallest, largest = _LONG_SIDE
-    if longest > largest:
-        return largest / longest
-    return float(min(-(-smallest // longest), max(1, largest // longest)))
+        return self.interrupted
 
 
 class JSONDetections:

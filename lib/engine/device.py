@@ -8,7 +8,7 @@ from lib.errors import InputError
 
 
 class DeviceError(InputError):
-    """A device that is not there; the message names it and says what to give instead."""
+    """A device that does not exist; the message names it and says what to give instead."""
 
 
 def default_device() -> str:
@@ -17,9 +17,9 @@ def default_device() -> str:
 
 
 def device_of(name: str, local_rank: int = 0) -> torch.device:
-    """The device called `name`: cpu, cuda or cuda:N. Raises DeviceError for another, or a GPU that is not there.
+    """The device called `name`: cpu, cuda or cuda:N. Raises DeviceError for other names and GPUs that do not exist.
 
-    local_rank: of this process among those of the machine; "cuda" then is the GPU of that number.
+    local_rank: of this process among those of the machine; "cuda" then means the GPU with that number.
     """
     try:
         device = torch.device(name)

@@ -24,10 +24,10 @@ class DistributedError(InputError):
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this one is.
+    """This process among all processes of the run.
 
-    rank: from 0 to size - 1. local_rank: the same on this machine, which is the number of its GPU. restarts: how often
-    torchrun has restarted the run after a process was lost.
+    rank: from 0 to size - 1. size: number of processes. local_rank: rank on this machine, which is also the number of
+    the process's GPU. restarts: how often torchrun has restarted the run after it lost a process.
     """
 
     rank: int = 0
@@ -57,13 +57,13 @@ class Processes:
         return gathered
 
     def wait_for_all(self) -> None:
-        """Return when every process has come here."""
+        """Return when every process has called this."""
         if self.size > 1:
             dist.barrier()
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """The block runs in the main process, and then in the others, who find what it has written."""
+        """Run the block in the main process first, then in the others, which find the files that it has written."""
         if not self.is_main:
             self.wait_for_all()
         yield
@@ -72,7 +72,7 @@ class Processes:
 
 
 def processes_from_environment() -> Processes:
-    """What torchrun has put into the environment; a single process without it."""
+    """The processes according to the environment variables of torchrun; a single process without them."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return Processes()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
@@ -81,7 +81,7 @@ def processes_from_environment() -> Processes:
 
 @contextlib.contextmanager
 def joined(processes: Processes, device: torch.device) -> Iterator[None]:
-    """While open, the processes can exchange tensors: by NCCL between GPUs, by gloo between CPUs."""
+    """In the block, the processes can exchange tensors: by NCCL between GPUs, by gloo between CPUs."""
     if processes.size == 1 or dist.is_initialized():
         yield
         return
@@ -91,7 +91,7 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
-        # After an error the others wait in a collective; they are ended by torchrun, not waited for
+        # After an error the other processes wait in a collective; torchrun ends them, so do not wait here
         dist.destroy_process_group()
 
 

@@ -1,4 +1,4 @@
-"""Losses and gradients of one update, shared among the processes of a run."""
+"""Losses of one update, with gradients summed over the processes of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lib.engine.distributed import Processes
 
 
 class _Losses(nn.Module):
-    """A model whose forward is its losses, as DistributedDataParallel wants it."""
+    """A model whose `forward` computes its losses, as DistributedDataParallel needs it."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -28,15 +28,15 @@ class _Losses(nn.Module):
 class SharedLosses:
     """The losses of `model`, whose gradients are summed over all processes.
 
-    Calling it gives the model's losses. Inside `last_of_update`, the backward pass exchanges gradients; before, it only
-    adds to them. With one process it is the model alone.
+    Calling it computes the model's losses. Run forward and backward inside `exchanging`: gradients are accumulated, and
+    exchanged in the last batch of an update. With one process it only calls the model.
     """
 
     def __init__(self, model: nn.Module, processes: Processes) -> None:
         self._model = model
         self._parallel: DistributedDataParallel | None = None
         if processes.size > 1:
-            # Deep Feature Flow leaves its flow network out where all reference frames are the frames themselves
+            # Deep Feature Flow does not use its flow network if all reference frames are the frames themselves
             self._parallel = DistributedDataParallel(
                 _Losses(model), broadcast_buffers=False, find_unused_parameters=True
             )
@@ -58,18 +58,18 @@ class SharedLosses:
 def _sum_gradients(_state, bucket):
     """The originals sum gradients over GPUs; DistributedDataParallel by itself would average them.
 
-    bucket: a `dist.GradBucket`. Returns a future of the summed buffer. Not annotated: PyTorch compares the annotations
-    with its own types, and finds them as text here.
+    bucket: a `dist.GradBucket`. Returns a future of the summed buffer. Not annotated, because PyTorch compares the
+    annotations with its own types, and they are strings here.
     """
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
 
 
 class RunningStatistics:
-    """Keeps the running statistics of trained batch norms the same in all processes.
+    """Keeps the running statistics of trained batch norms equal in all processes.
 
-    In one process the statistics of an update's batches enter one after the other. With several, each process has seen
-    its share of them, from the same beginning; `combine` gives what one process would have.
+    A single process adds the statistics of an update's batches one after the other. With several processes, each has
+    added those of its own batches to the same initial values; `combine` computes what a single process would have.
     """
 
     def __init__(self, model: nn.Module, processes: Processes, batches_each: int) -> None:
@@ -79,12 +79,12 @@ class RunningStatistics:
         self._before: list[Tensor] = []
 
     def note(self) -> None:
-        """Before the first batch of an update."""
+        """Remember the statistics; call it before the first batch of an update."""
         self._before = [value.clone() for norm in self._norms for value in (norm.running_mean, norm.running_var)]
 
     @torch.no_grad()
     def combine(self) -> None:
-        """After the last batch of an update."""
+        """Combine the statistics of all processes; call it after the last batch of an update."""
         if not self._norms:
             return
         after = [value for norm in self._norms for value in (norm.running_mean, norm.running_var)]

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request that a loop answers when it suits it."""
+"""Turn Ctrl-C, SIGTERM and SIGHUP into a flag that a loop checks between steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 
 
 class StopRequest:
-    """While this is open, the first SIGINT, SIGTERM or SIGHUP only sets `signal_number`; a second SIGINT interrupts at
-    once.
+    """In a `with` block, the first SIGINT, SIGTERM or SIGHUP only sets `signal_number`; a second SIGINT raises
+    KeyboardInterrupt.
 
-    A signal that the process was started to ignore (nohup) stays ignored. Outside the main thread Python cannot watch
-    signals; then nothing is changed and `signal_number` stays None.
+    A signal that the process was started to ignore (nohup) stays ignored. Outside the main thread Python cannot handle
+    signals: nothing is changed then, and `signal_number` stays None.
     """
 
     _watched = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -34,7 +34,7 @@ class StopRequest:
 
     def _note(self, number: int, _frame) -> None:
         if os.getpid() != self._process:
-            return  # in a process forked while this was open: the request is not for it
+            return  # in a process forked inside the block: only its parent handles the request
         if self.signal_number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal_number = number

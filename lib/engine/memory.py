@@ -24,12 +24,12 @@ def peak_host_gib() -> float | None:
 
 
 def peak_device_gib(device: torch.device) -> float | None:
-    """The most memory that tensors on a GPU have had, in GiB; None for the CPU."""
+    """Peak memory of tensors on a GPU in GiB; None for the CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begin anew to watch the peak of a GPU."""
+    """Reset the peak of a GPU; no effect for the CPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 

@@ -1,4 +1,4 @@
-"""Running means of losses and metrics, and where the time of training goes."""
+"""Running means of losses and metrics, and a stopwatch for data and compute time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class RunningMeans:
-    """Means since the beginning of the epoch, as the originals print them. A NaN (nothing to measure) is left out."""
+    """Means since the beginning of the epoch, as the originals print them; NaN (nothing to measure) is skipped."""
 
     def __init__(self, state: Mapping[str, list[float]] | None = None) -> None:
         self._sums: dict[str, list[float]] = {name: list(pair) for name, pair in (state or {}).items()}
@@ -25,12 +25,12 @@ class RunningMeans:
         return {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
 
     def state(self) -> dict[str, list[float]]:
-        """Sum and count by name, to be given to the constructor when training is resumed."""
+        """Sum and count by name, for the constructor when training is resumed."""
         return {name: list(pair) for name, pair in self._sums.items()}
 
 
 class Stopwatch:
-    """Where the time since the last `restart` went: waiting for data, the rest, and how many samples it was for."""
+    """Time since the last `restart`: seconds of waiting for data, the remaining seconds, and the number of samples."""
 
     def __init__(self) -> None:
         self.restart()
@@ -52,11 +52,11 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """All of them."""
+        """All seconds since the last `restart`."""
         return max(1e-9, time.perf_counter() - self._start)
 
     def per_update(self) -> dict[str, float]:
-        """Seconds per update: `data`, waiting for it; `compute`, the rest."""
+        """Seconds per update: `data` is the time of waiting for data, `compute` the rest."""
         updates = max(1, self.updates)
         return {"data": self.data_seconds / updates, "compute": (self.seconds - self.data_seconds) / updates}
 

@@ -1,4 +1,4 @@
-"""A training whose losses or gradients are no longer finite stops here, and leaves the batch that did it."""
+"""Stop a training whose losses or gradients are not finite, and save the batch that caused it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class NonFiniteError(InputError):
 
 
 def stop_if_not_finite(run: Training, group: list, names: list[str], rows: list[list[float]], norm: float) -> None:
-    """Raise NonFiniteError for a loss or gradient that is not finite, its batch saved beside the checkpoints.
+    """Raise NonFiniteError if a loss or gradient is not finite, and save its batch beside the checkpoints.
 
-    group: this process's batches of the update. names: of the terms in `rows`, which are of all processes' batches.
-    norm: of the update's gradient. In float16 an infinite gradient is for the scaler to deal with.
+    group: this process's batches of the update. names: of the terms in `rows`, which has one row per batch of all
+    processes. norm: of the update's gradient. In float16 the scaler handles infinite gradients.
     """
     bad = [
         i

@@ -15,9 +15,9 @@ from lib.models.mxnet_names import mxnet_name
 class MXNetSGD(torch.optim.Optimizer):
     """SGD with the learning rate inside the momentum buffer: v = momentum v - lr (g + wd w); w += v.
 
-    See docs/rules.md, section 3. It differs from torch.optim.SGD when the rate changes: what the buffer holds keeps the
-    rate it was made with. A parameter without a gradient counts as one with gradient 0, as in MXNet: its momentum and
-    weight decay go on.
+    See docs/rules.md, section 3. It differs from torch.optim.SGD when the rate changes: the contents of the buffer keep
+    the rate that they were added with. A parameter without a gradient is treated as one with gradient 0, as in MXNet:
+    momentum and weight decay still apply.
     """
 
     def __init__(self, params, lr: float, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
@@ -54,7 +54,7 @@ def parameter_groups(
     """The trained parameters of `model`, one group for each pair of weight decay and learning rate multiplier.
 
     Weight decay applies only where the ORIGINAL name ends in `_weight` or `_gamma`. lr_mult: original name -> multiple
-    of the learning rate; 1 where it says nothing. Raises KeyError for a name in `lr_mult` that no parameter has.
+    of the learning rate, 1 if not given. Raises KeyError for a name in `lr_mult` that no parameter has.
     """
     lr_mult = dict(lr_mult or {})
     unknown = set(lr_mult) - {_original_name(name) for name, _ in model.named_parameters()}
@@ -74,7 +74,7 @@ def parameter_groups(
 
 
 def _original_name(name: str) -> str:
-    """The name that the rules are about; a parameter that the originals do not have keeps its own."""
+    """The original name, which the rules refer to; a parameter that the originals do not have keeps its own."""
     return mxnet_name(name) or name.replace(".", "_")
 
 
@@ -93,10 +93,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Put the buffers of `saved` (an optimiser's `state_dict`) into `optimizer`, whose own settings stay as they are.
+    """Load the buffers of `saved` (an optimiser's `state_dict`) into `optimizer`, whose settings are not changed.
 
-    Raises ValueError where the two were not made over the same parameters in the same groups, naming the first ones
-    that differ: buffers are matched by position, so they would end at the wrong parameters in silence.
+    Raises ValueError if the two do not have the same parameters in the same groups, naming the first ones that differ:
+    buffers are matched by position, and would silently be assigned to the wrong parameters.
     """
     present = optimizer.state_dict()
     mine = [name for group in present["param_groups"] for name in group.get("param_names", group["params"])]

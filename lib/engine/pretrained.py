@@ -1,4 +1,4 @@
-"""What a training begins from: the weights that the configuration names, put into the parts of a new model."""
+"""Initial weights of a training: load the files that the configuration names into the parts of a new model."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _SUFFIXES = (".pth", ".params", ".pt", ".tar", ".pkl")  # of whole names; a pref
 
 
 def load_pretrained(model: VideoModel, cfg: Config, classes: Classes) -> None:
-    """Put the files that `cfg.network` names into `model`, a new model for `classes`.
+    """Load the files that `cfg.network` names into `model`, a new model for `classes`.
 
-    pretrained_model: a detector of any of the methods and of any classes, whose parts `model` takes over
-    (`load_parts`). What it does not have comes from pretrained, the backbone, and from pretrained_flow, the flow
-    network. Warns of a part that begins at random although it hardly learns so. Raises CheckpointError.
+    pretrained_model: a detector of any method and any classes, from which `model` takes all parts that both have
+    (`load_parts`). The others come from pretrained, the backbone, and from pretrained_flow, the flow network. Warns of
+    a part that keeps random weights although it hardly learns from them. Raises CheckpointError.
     """
     network = cfg.network
     given = load_parts(model, network.pretrained_model, cfg, classes) if network.pretrained_model else set()
@@ -65,7 +65,7 @@ def _load_backbone(model: VideoModel, network: Config) -> None:
     elif network.NORM == "frozen":
         _LOGGER.warning(
             "network.pretrained is empty and network.NORM is 'frozen': the normalisation keeps its initial "
-            "statistics, and a network like that hardly learns; give pre-trained weights or NORM=trained"
+            "statistics, and such a network hardly learns; give pre-trained weights or NORM=trained"
         )
 
 
@@ -87,20 +87,20 @@ def _load_flow(model: VideoModel, network: Config) -> None:
         load_flow(model.flow_net, checkpoint_file(network.pretrained_flow, network.pretrained_epoch))
     else:
         _LOGGER.warning(
-            "network.pretrained_flow is empty: the flow network begins at random, and detection alone hardly "
-            "teaches it flow; tools/pretrain_flownet.py makes a start"
+            "network.pretrained_flow is empty: the flow network begins with random weights and hardly learns flow from "
+            "the detection losses alone; tools/pretrain_flownet.py pre-trains one"
         )
 
 
 def load_parts(model: VideoModel, path: str | os.PathLike, cfg: Config, classes: Classes) -> set[str]:
-    """Load into each part of `model` (features, detector, flow_net, embed_net) what the detector at `path` has for it.
+    """Load the parts that `model` and the detector at `path` have in common (features, detector, flow_net, embed_net).
 
-    The methods name their parts alike, so that DFF and FGFA can begin from a trained R-FCN, and a second phase of
-    training from the first. A part that is in the file must fit as strictly as in `lib.engine.weights.load_weights`,
-    except that a flow network without a scale map fits one with it, and that the file's classes may be others than the
-    model's, `classes`: the class layer is copied class by class (`lib.engine.class_transfer`). Parts that only one of
-    the two has, and the classes that are copied, new or unused, are named in the log. Returns the names of the parts
-    loaded. Raises CheckpointError, also for a file whose configuration makes it another function than `cfg`.
+    All methods use the same names of parts, so that DFF and FGFA can begin from a trained R-FCN, and a second phase of
+    training from the first. A part must match as strictly as in `lib.engine.weights.load_weights`, with two exceptions:
+    a flow network without a scale map fits one with it, and the file's classes may differ from `classes`, those of the
+    model: the class layer is copied class by class (`lib.engine.class_transfer`). The log names the parts that only one
+    of the two has, and the classes that are copied, new or unused. Returns the names of the parts loaded. Raises
+    CheckpointError, also for a file whose configuration computes other features than `cfg`.
     """
     state = read_weights(path, "correct network.pretrained_model", model, box_rule=box_rule_of(model))
     parts = parts_of(model)
@@ -130,10 +130,10 @@ def load_parts(model: VideoModel, path: str | os.PathLike, cfg: Config, classes:
 def _with_classes(
     state: dict[str, Tensor], model: VideoModel, own: Classes, theirs: Classes | None, path: str | os.PathLike
 ) -> dict[str, Tensor]:
-    """`state` with the class layer that `model` begins with: matched classes from the file, the others new.
+    """`state` with the initial class layer of `model`: matched classes from the file, the others new.
 
-    theirs: the file's classes, where it names them. What does not have the form of the class layer is left for
-    `load_state` to report.
+    theirs: the file's classes, if it names them. Entries without the shape of a class layer are left for `load_state`
+    to report.
     """
     head = model.detector.head
     bins = head.pooled_size**2
@@ -159,7 +159,7 @@ def _with_classes(
 def _require_same_size(
     state: Mapping[str, Tensor], model: VideoModel, parts: Collection[str], path: str | os.PathLike
 ) -> None:
-    """Raise CheckpointError, which names the keys, where the parts in the file are of another size than the model's."""
+    """Raise CheckpointError, which names the keys, if the parts in the file have another size than the model's."""
     theirs, own = (
         shapes_by_original_name({name: value for name, value in values.items() if name.partition(".")[0] in parts})
         for values in (state, model.state_dict())
@@ -175,7 +175,7 @@ def _require_same_size(
 def checkpoint_file(name: str, epoch: int) -> Path:
     """`name` if it names a file, else the originals' form, prefix and epoch: <prefix>-0000.pth, or .params.
 
-    Of torchvision's weights by name: the file in torch hub's cache. Raises InputError for an unknown name.
+    For a name of torchvision's weights: the file in torch hub's cache. Raises InputError for an unknown name.
     """
     if is_torchvision_name(name):
         return torchvision_file(name)

@@ -1,4 +1,4 @@
-"""What a result was made with: command, weights, configuration, code and versions."""
+"""Record what produced a result: command, weights, configuration, code and versions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def machine(device: torch.device) -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    versions["torch"] = torch.__version__  # which also says for which CUDA it was built
+    versions["torch"] = torch.__version__  # it includes the CUDA version of the build
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "python": platform.python_version(),
@@ -51,7 +51,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, computed once for each state of it."""
+    """SHA-256 of a file, computed again only if its size or modification time has changed."""
     status = path.stat()
     return _digest(path, status.st_mtime_ns, status.st_size)
 

@@ -1,4 +1,4 @@
-"""A run of a method: its configuration, its classes, its folders, its weights."""
+"""A run of a method: its configuration, classes, folders and weights."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from lib.models.video_model import VideoModel
 
 @dataclass(frozen=True)
 class Method:
-    """What the scripts and the Python API need to know of a method.
+    """A method, for the scripts and the Python API.
 
-    name: of its folder and of its checkpoints. build: (configuration, number of classes with the background, further
-    arguments of its own) -> its model. score_threshold: detections need a higher score, where TEST.SCORE_THRESH does
-    not say.
+    name: of its folder, also written to its checkpoints. build: (configuration, number of classes with the background,
+    further arguments of its own) -> its model. score_threshold: minimum score of detections, unless TEST.SCORE_THRESH
+    is set.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Method:
 class Run:
     """One run of a method.
 
-    name: of its configuration; its folders are called after it. weights: the file to test or to show, None in training
-    and for random weights. identity: what that file says of itself, None where it says nothing. processes: those that
-    torchrun started for this run.
+    name: of its configuration, from which its folders are named. weights: the file to test or to run, None in training
+    and for random weights. identity: the identity in that file, None if it has none. processes: those that torchrun
+    started for this run.
     """
 
     method: Method
@@ -65,19 +65,19 @@ class Run:
         return CheckpointFolder(self.train_folder, self.cfg.TRAIN.model_prefix)
 
     def test_folder(self, kind: str = "") -> Path:
-        """Results and evaluation: <output_path>/<name>/<test_image_set>, followed by what is special about the test."""
+        """Results and evaluation: <output_path>/<name>/<test_image_set>, with `kind` as a suffix for special tests."""
         name = self.cfg.dataset.test_image_set + ("_seq_nms" if self.cfg.TEST.SEQ_NMS else "") + kind
         return Path(self.cfg.output_path) / self.name / name
 
     @contextmanager
     def training(self) -> Iterator[Path]:
-        """The folder to train in, held against other runs, with the log open in it."""
+        """The folder to train in, locked against other runs, with the log open in it."""
         with self._working_in(self.train_folder, "train.log"):
             yield self.train_folder
 
     @contextmanager
     def testing(self, kind: str = "") -> Iterator[Path]:
-        """The folder to test in, held against other runs, with the log open in it."""
+        """The folder to test in, locked against other runs, with the log open in it."""
         with self._working_in(self.test_folder(kind), "test.log"):
             yield self.test_folder(kind)
 
@@ -95,8 +95,8 @@ class Run:
     def dataset_classes(self) -> Classes:
         """The class list of the data set.
 
-        Raises ConfigError where dataset.NUM_CLASSES says another number, ClassListError where the weights were trained
-        on other classes.
+        Raises ConfigError if dataset.NUM_CLASSES is another number, ClassListError if the weights were trained on other
+        classes.
         """
         dataset = self.cfg.dataset
         classes = load_classes(dataset.CLASSES, dataset.dataset_path)
@@ -110,18 +110,17 @@ class Run:
         return classes
 
     def trained_classes(self) -> Classes:
-        """The classes that the weights were trained on; for files that do not say, those of the configuration."""
+        """The classes that the weights were trained on; those of the configuration if the file does not name them."""
         return self.dataset_classes() if self.identity is None else self.identity.classes
 
     def identify(self, classes: Classes) -> Identity:
-        """What a checkpoint of this run says of itself."""
+        """The identity that checkpoints of this run have."""
         return Identity(self.method.name, to_dict(self.cfg), classes, self.name)
 
     def load_model(self, classes: Classes, **arguments: Any) -> VideoModel:
-        """The run's model on its device, prepared for inference, with its weights, or random ones where there is no
-        file.
+        """The run's model on its device, prepared for inference, with its weights, or random ones if there is no file.
 
-        arguments: of the method's `build`. Raises CheckpointError.
+        arguments: further arguments of the method's `build`. Raises CheckpointError.
         """
         if self.identity is not None:
             require_same_function(self.identity, self.cfg, self.weights)
@@ -144,9 +143,9 @@ def open_run(
 ) -> Run:
     """The run that a command line describes.
 
-    With weights that say what they are, the configuration is theirs, changed by presets and overrides; cfg_file takes
-    its place where it is given. Without weights, needs_weights looks for the checkpoint of TEST.test_epoch in the run's
-    own folder. Raises ConfigError and CheckpointError.
+    Self-describing weights give the configuration, changed by presets and overrides; cfg_file replaces it if given.
+    Without weights, needs_weights looks for the checkpoint of TEST.test_epoch in the run's own folder. Raises
+    ConfigError and CheckpointError.
     """
     presets, overrides = presets or [], overrides or []
     path = None if weights is None else Path(weights)

@@ -1,4 +1,4 @@
-"""The log of a run: lines on the console and in a file, curves for TensorBoard, what the run was made with."""
+"""The log of a run: console and file, TensorBoard curves, metrics as JSON lines, and a record of the environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lib.config import Config, to_dict
 from lib.engine.provenance import provenance
-from lib.files import write_text
+from lib.files import check_output, output_errors, write_text
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -33,23 +33,41 @@ class _BarFriendlyHandler(logging.Handler):
             tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """The file of a log. What cannot be written is said once on the console, without a traceback."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.failed:
+            self.failed = True
+            reason = sys.exc_info()[1]
+            with suppress(OSError, ValueError, AttributeError):
+                tqdm.write(f"{self.baseFilename}: lines of the log are lost ({reason})", file=sys.stderr)
+
+    def close(self) -> None:
+        with suppress(OSError):  # said when the line was written
+            super().close()
+
+
 @contextmanager
 def open_log(path: str | Path) -> Iterator[None]:
-    """While open, what any of our modules logs (INFO and above) goes to the console and to the end of the file `path`.
+    """In the block, log records of all modules (INFO and above) go to the console and are appended to the file `path`.
 
-    The folder is made. Opening the same file again inside is harmless: each line is still written once.
+    The folder is made. Opening the same file again inside is harmless: each line is still written once. Raises
+    OutputError; a disk that is full later costs lines of the file, not the run.
     """
-    path = Path(path).absolute()
+    path = check_output(path)
     root = logging.getLogger()
     if any(isinstance(h, logging.FileHandler) and h.baseFilename == str(path) for h in root.handlers):
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [logging.FileHandler(path, encoding="utf-8"), _BarFriendlyHandler()]
+    with output_errors(path):
+        handlers: list[logging.Handler] = [_LogFile(path, encoding="utf-8"), _BarFriendlyHandler()]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers[1].setFormatter(logging.Formatter("%(message)s"))
     if any(isinstance(h, _BarFriendlyHandler) for h in root.handlers):
-        handlers.pop()  # the console has its lines already
+        handlers.pop()  # an outer log writes to the console already
     # A plain console handler, as `run_script` sets one up, would write every line a second time, into the bars
     plain = [h for h in root.handlers if type(h) is logging.StreamHandler]
     level = root.level
@@ -71,7 +89,7 @@ def open_log(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_log(rank: int) -> Iterator[None]:
-    """While open, only warnings and errors go to the console, with the process's rank: the main process has the log."""
+    """In the block, only warnings and errors go to the console, with the process's rank; the main process logs."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"[process {rank}] %(levelname)s: %(message)s"))
     root = logging.getLogger()
@@ -84,7 +102,7 @@ def quiet_log(rank: int) -> Iterator[None]:
 
 
 def log_environment(cfg: Config, device: torch.device) -> None:
-    """Log what the run is made with: command, versions, machine, commit, the whole configuration."""
+    """Log the command, versions, machine, commit and the whole configuration."""
     made_with = provenance(cfg, device)
     where, packages = made_with["machine"], made_with["machine"]["packages"]
     _LOGGER.info("command: %s", made_with["command"])
@@ -96,7 +114,9 @@ def log_environment(cfg: Config, device: torch.device) -> None:
 
 
 class Curves:
-    """Scalars and pictures for TensorBoard in `folder`. Points from `first_step` on, of a resumed run, are hidden."""
+    """Scalars and pictures for TensorBoard in `folder`; older points from `first_step` on, of a resumed run, are
+    hidden.
+    """
 
     def __init__(self, folder: str | Path, first_step: int) -> None:
         self._writer = None
@@ -123,26 +143,30 @@ class Curves:
 
 
 class MetricsFile:
-    """The figures of a training, one JSON object a line, with the number of the update in each.
+    """The figures of a training, one JSON object per line, each with the number of its update.
 
     Lines from `first_update` on, which a run that is now resumed has left, are dropped when the file is opened.
+    Raises OutputError.
     """
 
     def __init__(self, path: Path, first_update: int) -> None:
         kept = []
+        self.path = path = check_output(path)
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line, of a run that was killed
                     if json.loads(line)["update"] < first_update:
                         kept.append(f"{line}\n")
         write_text(path, "".join(kept))
-        self._file = path.open("a", encoding="utf-8")
+        with output_errors(path):
+            self._file = path.open("a", encoding="utf-8")
 
     def add(self, update: int, **values: Any) -> None:
-        """Append one line; values that are no numbers in JSON (NaN) become null."""
+        """Append one line; values that JSON has no number for (NaN) become null."""
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._file.write(json.dumps({"update": update, **finite}) + "\n")
-        self._file.flush()
+        with output_errors(self.path):
+            self._file.write(json.dumps({"update": update, **finite}) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         self._file.close()

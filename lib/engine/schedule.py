@@ -13,9 +13,9 @@ class Schedule:
     """Learning rate of update `num_update`, which counts from 1 over all epochs (docs/rules.md, section 3).
 
     steps: number of the last update BEFORE each drop: the drop takes effect when num_update > step.
-    kind: "step": times `factor` after each of `steps`; "linear": constant until `steps[0]` (or the beginning), from
-    there in a straight line that would reach 0 one update after the last; "cosine": the same with half a cosine wave.
-    total: updates of the whole training; only "linear" and "cosine" look at it.
+    kind: "step": multiplied by `factor` after each of `steps`; "linear": constant until `steps[0]` (or from the
+    beginning), then linear decay that would reach 0 one update after the last; "cosine": the same with half a cosine
+    wave. total: updates of the whole training; only "linear" and "cosine" use it.
     While num_update < warmup_step the rate is the constant `warmup_lr`, as in the originals.
     """
 
@@ -40,7 +40,7 @@ class Schedule:
             rate = self.base_lr
             for step in self.steps:
                 if num_update > step:
-                    rate *= self.factor  # one factor after the other, so that the rounding is the originals'
+                    rate *= self.factor  # factor by factor, which rounds as the originals do
             return rate
         start = self.steps[0] if self.steps else 0
         if num_update <= start:
@@ -50,9 +50,10 @@ class Schedule:
 
 
 def updates_per_epoch(cfg: Config, num_samples: int) -> int:
-    """Updates that `num_samples` training samples (flipped copies included) make; a shorter tail is never used.
+    """Number of updates per epoch of `num_samples` training samples (flipped copies included); an incomplete last
+    update is dropped.
 
-    Raises ConfigError where the samples do not fill one update.
+    Raises ConfigError if the samples do not fill one update.
     """
     images = cfg.TRAIN.BATCH_IMAGES * cfg.TRAIN.BATCHES_PER_UPDATE
     if num_samples < images:
@@ -67,7 +68,7 @@ def updates_per_epoch(cfg: Config, num_samples: int) -> int:
 def schedule_from_config(cfg: Config, num_samples: int) -> Schedule:
     """The schedule that `cfg.TRAIN` describes for a training set of `num_samples` (flipped copies included).
 
-    An epoch of `TRAIN.lr_step` becomes update int(epoch * samples / samples per update), as in the originals, who had
+    An epoch in `TRAIN.lr_step` becomes update int(epoch * samples / samples per update), as in the originals, which had
     one image per GPU.
     """
     train = cfg.TRAIN

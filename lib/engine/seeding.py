@@ -1,4 +1,4 @@
-"""Random numbers that depend only on the seed and the place in the training, so that a resumed run is the same."""
+"""Random numbers that depend only on the seed and the position in the training, so that a resumed run is identical."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _UINT32 = 0xFFFFFFFF
 
 
 def seed_everything(seed: int, deterministic: bool = True) -> None:
-    """Seed Python's, NumPy's and torch's global generators; with `deterministic`, ask torch for repeatable kernels.
+    """Seed the global generators of Python, NumPy and torch; with `deterministic`, use deterministic kernels of torch.
 
-    Repeatable kernels are for the CPU: on CUDA some operators have none and would be refused.
+    Use `deterministic` on the CPU only: on CUDA some operators have no such kernel and would raise an error.
     """
     random.seed(seed)
     np.random.seed(seed & _UINT32)  # some libraries still draw from NumPy's global generator
@@ -28,6 +28,6 @@ def batch_rng(seed: int, update: int, batch: int) -> np.random.RandomState:
 
 
 def batch_seed(seed: int, update: int, batch: int) -> int:
-    """A seed for torch's generator (dropout and the like) in that batch: unlike ones for unlike places."""
+    """A seed for torch's generator (dropout and the like) in that batch; different positions have different seeds."""
     words = [seed & _UINT32, update & _UINT32, batch & _UINT32]
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)

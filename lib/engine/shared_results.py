@@ -1,4 +1,4 @@
-"""Results of a test that several processes share: each writes its own file, the main process joins them in order."""
+"""Results of a test with several processes: each writes its own file, and the main process joins them in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lib.files import sha256_of, write_json, writing
 
 
 def file_of_process(path: Path, rank: int, size: int) -> Path:
-    """Where process `rank` of `size` writes its share of the results file `path`; `path` itself of a single one."""
+    """The file in which process `rank` of `size` writes its share of the results in `path`; `path` for one process."""
     return path if size == 1 else path.with_name(f"{path.stem}.process_{rank}_of_{size}.txt")
 
 
@@ -20,16 +20,17 @@ def _note(share: Path) -> Path:
 
 
 def note_share(share: Path, fingerprint: str, videos: Sequence[int], ends: Sequence[int]) -> None:
-    """Beside a finished share, say what is in it.
+    """Write a note beside a finished share that describes its contents.
 
-    fingerprint: of the test. videos: the numbers of its videos, in order. ends: bytes of the file after each of them.
+    fingerprint: of the test. videos: the numbers of its videos, in order. ends: length of the file in bytes after each
+    of them.
     """
     content = {"fingerprint": fingerprint, "videos": list(videos), "ends": list(ends), "results": sha256_of(share)}
     write_json(_note(share), content)
 
 
 def is_finished_share(share: Path, fingerprint: str) -> bool:
-    """Whether `share` is there, whole, and of the test with this fingerprint."""
+    """Whether `share` exists, is complete, and belongs to the test with this fingerprint."""
     try:
         noted = json.loads(_note(share).read_text(encoding="utf-8"))
         return noted["fingerprint"] == fingerprint and noted["results"] == sha256_of(share)

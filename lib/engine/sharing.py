@@ -1,4 +1,4 @@
-"""Which videos each of several processes detects in."""
+"""Distribute the videos of a test among processes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 def share_videos(lengths: Sequence[int], processes: int) -> list[list[int]]:
     """Numbers of the videos of each process: the longest video first, each to the process with the fewest frames.
 
-    lengths: frames of each video. Within a process the videos keep their order. Equal choices go to the lower number,
-    so every process finds the same answer by itself.
+    lengths: frames of each video. Within a process the videos keep their order. Ties go to the lower number, so that
+    every process computes the same distribution by itself.
     """
     shares: list[list[int]] = [[] for _ in range(processes)]
     frames = [0] * processes

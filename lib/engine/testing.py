@@ -1,7 +1,7 @@
-"""What a test needs besides the detector: the test set, the results on disk, their evaluation.
+"""Testing, apart from the detector itself: the test set, the results on disk, and their evaluation.
 
-Everything that the evaluation reads is opened before the first frame, and every finished video is kept: a test can be
-stopped and goes on where it was, and a finished one is not repeated.
+Everything that the evaluation reads is opened before the first frame. The results of every finished video are kept: an
+interrupted test continues after the last one, and a finished test is not repeated.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _FINISHED = "made_with.json"  # "detections_made_with.json" beside the results
 
 @dataclass(frozen=True)
 class TestSet:
-    """The videos to test, and everything that the evaluation compares their detections with.
+    """The videos to test, and the ground truth to evaluate the detections with.
 
-    truth: of the whole image set. chosen: (F,) bool, the frames of `videos`. motion: of the objects in them, None where
-    only all objects together are evaluated.
+    truth: of the whole image set. chosen: (F,) bool, the frames of `videos`. motion: of the objects in them, None if
+    only all objects together are evaluated. digest: of the image set's list.
     """
 
     classes: Classes
@@ -76,12 +76,12 @@ def open_test_set(run: Run, videos: int = 0) -> TestSet:
 
 
 def folder_suffix(flow: str = "learned", videos: int = 0) -> str:
-    """What is added to the name of a test's folder, so that a special test does not replace the plain one's results."""
+    """Suffix of the test folder, so that a test with options does not replace the results of the plain test."""
     return ("" if flow == "learned" else f"_{flow}_flow") + (f"_first_{videos}" if videos else "")
 
 
 def known_flow(kind: str, cfg: Config) -> KnownFlow | None:
-    """What takes the place of the learned flow: None for "learned", or "zero" or "true" flow. Raises InputError."""
+    """The flow that replaces the learned one for `kind` "zero" or "true"; None for "learned". Raises InputError."""
     if kind == "true":
         from lib.synthetic.true_flow import TrueFlow  # only this needs the generator
 
@@ -92,11 +92,11 @@ def known_flow(kind: str, cfg: Config) -> KnownFlow | None:
 class TestResults:
     """The results file of a test; use it in a `with` statement.
 
-    `left` are the videos that this process still has to detect in: those that an interrupted test of the same weights,
-    configuration and videos has done are kept, and where such a test is finished, none are left. Several processes
-    share the videos (`lib.engine.sharing`); the main one joins their results to the file that one process would write.
-    `timing` is to be given to the inference loop. raw: keep more decimals, for Seq-NMS to come. redo: detect anew in
-    any case. flow: what gave the flow. Raises OutputError.
+    `left`: the videos that this process still has to process. Finished videos of an interrupted test with the same
+    weights, configuration and videos are kept; if that test is finished, none are left. Several processes share the
+    videos (`lib.engine.sharing`); the main process joins their results into the file that one process would write.
+    `timing`: pass it to the inference loop. raw: keep more decimals, for Seq-NMS later. redo: detect again in any case.
+    flow: "learned", "zero" or "true". Raises OutputError.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class TestResults:
 
     def __enter__(self) -> TestResults:
         processes = self.run.processes
-        # The main process decides for all
+        # All processes follow the main process's decision
         self._finished = processes.gather_objects(not self._redo and _is_finished(self.path, self.fingerprint))[0]
         if self._finished:
             _LOGGER.info(
@@ -144,13 +144,13 @@ class TestResults:
         return self
 
     def add(self, frame: Frame, detections: Detections) -> None:
-        """Append the detections in one frame, the next one of `left`."""
+        """Append the detections of the next frame of the videos in `left`."""
         self._writer.add(frame.frame_id, detections)
         self.key_frames += bool(frame.key_frame)
         self._bar.update()
 
     def end_video(self) -> None:
-        """All frames of a video were added: an interrupted test goes on after it."""
+        """Mark the current video as finished, so that an interrupted test continues after it."""
         self._writer.checkpoint(self._writer.done + 1)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
@@ -171,7 +171,7 @@ class TestResults:
             self._conclude()
 
     def _conclude(self) -> None:
-        """Log the times; note beside the results what they were made with."""
+        """Log the times, and write what produced the results beside them."""
         _LOGGER.info("%s: %s", self.path, self.timing.summary())
         if self.key_frames:
             interval = self.timing.frames / self.key_frames
@@ -179,12 +179,12 @@ class TestResults:
         made_with = provenance(self.run.cfg, self.run.device, self.run.weights)
         content = {"results": sha256_of(self.path), "fingerprint": self.fingerprint, **made_with}
         write_json(_finished_file(self.path), content)
-        if len(self.left) == len(self._own):  # of part of the videos it would not be the test's
+        if len(self.left) == len(self._own):  # otherwise the time covers only some of the videos
             write_json(self.folder / TIMING, self.timing.to_json())
 
 
 def evaluate_test(run: Run, folder: Path, test_set: TestSet) -> Evaluation:
-    """Evaluate the detections in `folder`: log the table, write evaluation.json, which also says what made them."""
+    """Evaluate the detections in `folder`, log the table, and write evaluation.json, with what produced them."""
     evaluation = evaluate(test_set.truth, [folder / DETECTIONS], test_set.motion, chosen=test_set.chosen)
     _LOGGER.info("%s", evaluation.table())
     made_with = _read(_finished_file(folder / DETECTIONS))
@@ -198,13 +198,13 @@ def _finished_file(results: Path) -> Path:
 
 
 def _is_finished(results: Path, fingerprint: str) -> bool:
-    """Whether `results` is a finished test's with this fingerprint, and has not been changed since."""
+    """Whether `results` belongs to a finished test with this fingerprint and has not been changed since."""
     noted = _read(_finished_file(results))
     return noted.get("fingerprint") == fingerprint and results.is_file() and noted.get("results") == sha256_of(results)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; nothing where there is none."""
+    """The JSON object in a file; an empty one if there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -213,7 +213,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _fingerprint(run: Run, test_set: TestSet, raw: bool, flow: str) -> str:
-    """Tells tests apart whose results must not be mixed: weights, what the detections depend on, videos."""
+    """A hash of everything that the detections depend on; results of tests with different ones must not be mixed."""
     cfg = to_dict(run.cfg)
     network = {key: value for key, value in cfg["network"].items() if not key.startswith("pretrained")}
     test = {key: value for key, value in cfg["TEST"].items() if key != "test_epoch"}

@@ -1,4 +1,4 @@
-"""The training of a detector: its batches, its validation, and the record of what it was made with."""
+"""Train a detector: build its batches and its validation, and record what the run was made with."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lib.models.video_model import VideoModel
 
 
 def train_detector(run: Run, model: VideoModel, data: TrainingSet, classes: Classes, folder: Path) -> Path:
-    """Train `model` on `data` as the run's configuration says, in `folder`; returns the last checkpoint.
+    """Train `model` on `data` according to the run's configuration, in `folder`; returns the last checkpoint.
 
-    What the validation needs is opened before the first update. run.json in the folder says what repeats the run:
-    command, configuration, code, versions, classes, lists and the number of processes.
+    The files that the validation needs are opened before the first update. run.json in the folder has what is needed to
+    repeat the run: command, configuration, code, versions, classes, lists and the number of processes.
     """
     cfg, processes = run.cfg, run.processes
     validation = None

@@ -1,4 +1,4 @@
-"""Where a training is, and everything it needs to go on; saved to and restored from checkpoints."""
+"""The state of a training: everything that it needs to continue, saved to and restored from checkpoints."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass
 class Training:
-    """Everything of a training that is under way. Epochs and batches count from 0, updates from 1.
+    """The objects and counters of a running training. Epochs and batches count from 0, updates from 1.
 
     reduced: dtype of the networks' convolutions, None for float32. scaler: scales the loss in float16.
-    batches_each: of an update's batches, those that this process computes. best: mean AP and update of the best
-    validation so far. stopped: a signal has reached one of the processes.
+    batches_each: number of batches of an update that this process computes. best: mean AP and update of the best
+    validation so far. stopped: whether one of the processes has received a signal.
     """
 
     model: nn.Module
@@ -72,7 +72,7 @@ class Training:
         return self.cfg.TRAIN.end_epoch * self.updates_per_epoch
 
     def save(self) -> Path:
-        """Write the checkpoint of where the training is; only the main process does."""
+        """Write a checkpoint of the current state (in the main process only); returns its path."""
         path = self.checkpoints.path_of(self.epoch, self.updates_in_epoch)
         if self.processes.is_main:
             self.checkpoints.save(self.content())
@@ -81,7 +81,7 @@ class Training:
         return path
 
     def content(self) -> dict[str, Any]:
-        """What a checkpoint holds; see `lib.engine.checkpoint.load_checkpoint`."""
+        """The contents of a checkpoint; see `lib.engine.checkpoint.load_checkpoint`."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -106,7 +106,7 @@ def prepare(
     lr_mult: Mapping[str, float] | None = None,
     identity: Identity | None = None,
 ) -> Training:
-    """A run at its beginning or, with TRAIN.RESUME, where a checkpoint left it; see `lib.engine.train.train`."""
+    """A new training or, with TRAIN.RESUME, the one in the newest checkpoint; see `lib.engine.train.train`."""
     per_epoch = updates_per_epoch(cfg, num_samples)
     batches_each = batches_of_process(processes, cfg.TRAIN.BATCHES_PER_UPDATE)
     run = Training(
@@ -128,7 +128,7 @@ def prepare(
         epoch=cfg.TRAIN.begin_epoch,
         update=cfg.TRAIN.begin_epoch * per_epoch,
     )
-    # torchrun restarts all processes when one is lost: they go on from the newest checkpoint, whatever RESUME says
+    # torchrun restarts all processes when one is lost: they continue from the newest checkpoint, even without RESUME
     if not cfg.TRAIN.RESUME and not processes.restarts:
         if processes.is_main:
             run.checkpoints.set_aside()

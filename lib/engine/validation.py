@@ -1,4 +1,4 @@
-"""Validation while training: mean AP on a part of the test set, and pictures of what the detector sees there."""
+"""Validation during training: mean AP on a part of the test set, and pictures of detections on it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _DRAWN_SCORE = 0.5
 
 
 class Validation:
-    """Called with a training, evaluates its model on the first TRAIN.VALIDATE_VIDEOS videos of the test set.
+    """Call it with a training to evaluate its model on the first TRAIN.VALIDATE_VIDEOS videos of the test set.
 
-    Everything that it reads but the images is opened when it is made. Several processes share the videos; all get the
-    same figures. Weights, optimiser and random state are left as they are; the model is left in evaluation mode.
+    The constructor opens everything that it reads except the images. Several processes share the videos, and all get
+    the same figures. Weights, optimiser and random state are not changed; the model is left in evaluation mode.
     """
 
     def __init__(self, run: Run, classes: Classes) -> None:
@@ -61,7 +61,7 @@ class Validation:
         return {names[r.range.name]: float(r.mean_ap) for r in evaluation.results}
 
     def _draw(self, training: Training, frame: Frame, found: Detections, image: np.ndarray) -> None:
-        """Put the frame with its detections, and its flow where it has one, into TensorBoard."""
+        """Add the frame with its detections, and its flow if it has one, to TensorBoard."""
         if training.curves is None:
             return
         shown = found[found.scores >= _DRAWN_SCORE]

@@ -23,9 +23,9 @@ _INSIDE = ("model", "state_dict", "model_state_dict", "blobs")  # where files ke
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A file's weights by the names it has for them (arrays), and what else it holds (rest).
+    """A file's weights by the names in the file (arrays), and its other contents (rest).
 
-    params: the file in MXNet's form, None for others.
+    params: the file in MXNet's form, None for other files.
     """
 
     arrays: Mapping[str, Any]
@@ -33,7 +33,7 @@ class WeightFile:
     params: ParamsFile | None = None
 
     def original_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Original name -> shape, of this project's files and the originals'; `_test` entries under the plain name."""
+        """Original name -> shape, for this project's files and the originals'; `_test` entries have the plain name."""
         if self.params is not None:
             bare = {name.removeprefix("arg:").removeprefix("aux:"): array for name, array in self.arrays.items()}
             return {name.replace("_test", ""): array.shape for name, array in bare.items()}
@@ -41,9 +41,9 @@ class WeightFile:
         return {original: tuple(value.shape) for name, value in tensors.items() if (original := mxnet_name(name))}
 
     def kind(self) -> str:
-        """Which network it is: one of `lib.checkpoints.sizes.KINDS`, or another project's.
+        """The kind of network: one of `lib.checkpoints.sizes.KINDS`, or another project's.
 
-        Raises WeightsError where its names do not tell.
+        Raises WeightsError if the names do not show it.
         """
         names = list(self.arrays)
         if any("predict_flow6." in name for name in names):

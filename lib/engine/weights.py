@@ -1,4 +1,4 @@
-"""Put weights into models: from checkpoints, files of weights and MXNet's parameter files, nothing skipped silently."""
+"""Load weights into models from checkpoints, weight files and MXNet's parameter files; nothing is skipped silently."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lib.checkpoints.conversion import WeightsError, misfits
@@ -28,20 +29,23 @@ _OTHER_PROJECTS = (
 def load_weights(model: VideoModel, path: str | os.PathLike) -> None:
     """Load the weights of a training checkpoint, or of a file that holds only weights, into `model`.
 
-    Such a file may be MXNet's (.params), here and below; it is known by its content. Every parameter and buffer must
-    be there, of the same shape and finite, and there may be no others, except that arrays of an MXNet file which the
-    model has no use for are named in a warning. Otherwise CheckpointError lists them and `model` is unchanged.
+    Such a file may be MXNet's (.params), here and below; it is recognised by its content. Every parameter and buffer
+    must be present, with the same shape and finite values, and there may be no others, except that unused arrays of an
+    MXNet file are named in a warning. Otherwise CheckpointError lists them and `model` is unchanged.
     """
     what_to_do = "give a file that training wrote, <model_prefix>-0001.pth for example"
-    load_state(model, read_weights(path, what_to_do, model, box_rule=box_rule_of(model)), path)
+    state = read_weights(path, what_to_do, model, box_rule=box_rule_of(model))
+    load_state(model, state, path)
+    if any(value.dtype == torch.float16 for value in state.values()):
+        _LOGGER.info("%s: stored in float16, loaded as float32", path)
 
 
 def load_backbone(resnet: Backbone, path: str | os.PathLike) -> bool:
-    """Load pre-trained backbone weights (tools/pretrain_backbone.py writes such files) into `resnet`; as strict, but
-    the classifier at the end of pre-trained files is left out.
+    """Load pre-trained backbone weights (tools/pretrain_backbone.py writes such files) into `resnet`, as strictly as
+    `load_weights`, but without the classifier at the end of pre-trained files.
 
-    A file with torchvision's names loads into a ResNet of style "pytorch" as it is. Returns whether it was such a file.
-    Raises CheckpointError for a ResNet of style "caffe", which would compute another function.
+    A file with torchvision's names loads into a ResNet of style "pytorch" without conversion. Returns whether it was
+    such a file. Raises CheckpointError for a ResNet of style "caffe", which would compute another function.
     """
     what_to_do = "make one with tools/pretrain_backbone.py, or correct network.pretrained"
     state = read_weights(path, what_to_do, resnet, may_drop=CLASSIFIER)
@@ -64,9 +68,9 @@ def _from_torchvision(state: dict[str, Tensor], resnet: Backbone, path: str | os
 
 
 def load_flow(flow_net: nn.Module, path: str | os.PathLike) -> None:
-    """Load pre-trained FlowNet-S weights into `flow_net`; as strict, but Deep Feature Flow's scale map may be missing:
-    flow networks are trained without it. It then stays as it is, and so it does where the file has one: a training
-    begins with a scale of 1 everywhere, as the originals'."""
+    """Load pre-trained FlowNet-S weights into `flow_net`, as strictly as `load_weights`, except for Deep Feature Flow's
+    scale map: it keeps its initial weights, whether the file has one or not. A training begins with a scale of 1
+    everywhere, as in the originals."""
     what_to_do = "make one with tools/pretrain_flownet.py, or correct network.pretrained_flow"
     state = read_weights(path, what_to_do, flow_net)
     state = {name: value for name, value in state.items() if not name.startswith("Convolution5_scale.")}
@@ -82,10 +86,10 @@ def read_weights(
 ) -> dict[str, Tensor]:
     """The weights by name in a training checkpoint, or in a file that holds only weights; tensors on the CPU.
 
-    MXNet's parameter files, known by their content, give the names that `model` has for them; what it does not have is
-    left out with a warning, `may_drop` without one. box_rule: how the model un-normalises its boxes; None: the usual
-    rule. What is decided on the way goes to the log. Raises InputError (CheckpointError, ParamsError), which ends with
-    `what_to_do` where a file cannot be read.
+    The names of MXNet's parameter files, which are recognised by their content, are translated to those of `model`;
+    arrays that it does not have are left out with a warning, those in `may_drop` without one. box_rule: how the model
+    un-normalises its boxes; None: the usual rule. All decisions are logged. Raises InputError (CheckpointError,
+    ParamsError), which ends with `what_to_do` if a file cannot be read.
     """
     if is_params(path):
         return _read_params(Path(path), model, may_drop, box_rule or BoxRule())
@@ -106,7 +110,7 @@ def _read_params(path: Path, model: nn.Module, may_drop: tuple[str, ...], box_ru
     for note in conversion.notes:
         _LOGGER.warning("%s: %s", path, note)
     own = model.state_dict()
-    # Of a deeper network what this one has would be taken, and the rest called unused
+    # The arrays of a deeper network would load partly, and the rest would be called unused
     shapes = {original_name(name): array.shape for name, array in params.named().items()}
     depth = differing_sizes(shapes, shapes_by_original_name(own)).get(DEPTH)
     if depth is not None:
@@ -122,7 +126,17 @@ def _named_weights(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
     if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(f"{path}: holds no weights by name, but a {type(content).__name__} of something else")
+    odd = [name for name, value in content.items() if not _is_plain(value)]
+    if odd:
+        raise CheckpointError(
+            f"{path}: {odd[0]!r} is no plain array of real numbers (sparse, quantized, complex or without values); "
+            "save the weights as dense floating-point tensors"
+        )
     return content
+
+
+def _is_plain(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
 
 
 def box_rule_of(model: VideoModel) -> BoxRule:
@@ -133,7 +147,7 @@ def box_rule_of(model: VideoModel) -> BoxRule:
 def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss: str | None = None) -> None:
     """Load the state dictionary `state`, read from `path`, into `module`, or raise CheckpointError and change nothing.
 
-    may_miss: the beginning of names that need not be in the file; those parameters stay as they are.
+    may_miss: prefix of the names that need not be in the file; those parameters are not changed.
     """
     state = _named_weights(state, path)
     problems = misfits(module.state_dict(), state, may_miss)
@@ -147,12 +161,12 @@ def load_state(module: nn.Module, state: Any, path: str | os.PathLike, may_miss:
 
 
 def shapes_by_original_name(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shapes of weights named as here, by the originals' names, which say the same whatever module they lie in."""
+    """The shapes of weights by their original names, which do not depend on the module that they belong to."""
     return {original: tuple(value.shape) for name, value in state.items() if (original := mxnet_name(name))}
 
 
 def check_finite(named: Iterable[tuple[str, Tensor]], path: str | os.PathLike) -> None:
-    """Raise CheckpointError for weights that are NaN or infinite; they would show as NaN boxes hours later."""
+    """Raise CheckpointError for NaN or infinite weights, which would otherwise show as NaN boxes hours later."""
     bad = [name for name, value in named if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""

@@ -15,9 +15,16 @@ from libc.string cimport memset
 
 cdef extern from *:
     """
+    #if defined(_MSC_VER)
+    #include <intrin.h>
+    #define count_bits(word) ((int64_t)__popcnt64(word))
+    static inline int64_t next_bit(uint64_t *word)
+    { unsigned long place; _BitScanForward64(&place, *word); *word &= *word - 1; return (int64_t)place; }
+    #else
     #define count_bits(word) ((int64_t)__builtin_popcountll(word))
     static inline int64_t next_bit(uint64_t *word)
     { int64_t place = __builtin_ctzll(*word); *word &= *word - 1; return place; }
+    #endif
     """
     int64_t count_bits(uint64_t word) nogil
     int64_t next_bit(uint64_t *word) nogil  # place of the lowest bit, which is cleared; the word is not 0

@@ -1,10 +1,10 @@
 """Read and write ground truth and results as COCO-VID JSON.
 
 Ground truth has `videos`, `images` (with `video_id` and `frame_id`, from 0), `annotations` (with `instance_id`, the
-track) and `categories`; results are a list of `{image_id, category_id, bbox, score}`. What is written here numbers
-images as results files number frames and categories as labels, both from 1. A bbox is x, y, width and height, where our
-boxes have their last row and column within: width = x2 - x1 + 1. Numbers are read to the millionth of a pixel, so that
-a box comes back as it was.
+track) and `categories`; results are a list of `{image_id, category_id, bbox, score}`. Files written here number images
+like the frames of results files and categories like labels, both from 1. A bbox is x, y, width and height; our boxes
+include their last row and column, so width = x2 - x1 + 1. Numbers are read to a millionth of a pixel, so that a box is
+unchanged after writing and reading.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def write_coco_truth(
 def write_coco_results(path: str | os.PathLike, blocks: Iterable[DetectionTable]) -> None:
     """Write results, one entry a line in the order of `blocks`, whole or not at all. Raises OutputError.
 
-    They are written as they come: the entries of a whole image set would take tens of GiB as Python objects.
+    They are written in pieces: the entries of a whole image set would take tens of GiB as Python objects.
     """
     with writing(path, text=True) as file:
         separator = "[\n"

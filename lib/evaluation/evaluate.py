@@ -29,9 +29,9 @@ EVALUATION = "evaluation.json"  # beside the results of a test
 
 @dataclass(frozen=True)
 class KnownMotion:
-    """Motion of the objects in the frames to evaluate; None where it is not known or not wanted.
+    """Motion of the objects in the frames to evaluate; None if it is unknown or not requested.
 
-    source: where it comes from, in words. wanted: whether AP by motion was asked for.
+    source: its origin, in words. wanted: whether AP by motion was requested.
     """
 
     motion: Motion | None
@@ -67,9 +67,9 @@ class Coverage:
 class Evaluation:
     """The figures of a results file. results: one per range, all objects first.
 
-    motion: of the objects; None where it is not known, and then only all objects have an AP. motion_source: where it
-    comes from, in words. frames_found: number of frames with at least one detection. coverage: the part of the image
-    set that was evaluated; None: the whole of it. coco: COCO's AP, where it was asked for.
+    motion: of the objects; None if unknown, in which case only all objects have an AP. motion_source: its origin, in
+    words. frames_found: number of frames with at least one detection. coverage: the part of the image set that was
+    evaluated; None: all of it. coco: COCO's AP, if requested.
     """
 
     class_names: list[str]

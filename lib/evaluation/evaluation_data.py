@@ -52,7 +52,7 @@ class EvaluationData:
         return read_results(files, num_frames, num_classes)
 
     def chosen_frames(self, results: Sequence[Path | Unfinished], videos: str = "") -> np.ndarray:
-        """(F,) bool: the frames of the videos that are asked for and that every one of `results` has finished.
+        """(F,) bool: the frames of the requested videos that every one of `results` has finished.
 
         videos: as for `choose_videos`; "": all. Raises SubsetError, and ResultsError where no frame is left.
         """

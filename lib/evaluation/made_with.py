@@ -15,7 +15,7 @@ from lib.files import read_json, sha256_of
 
 @dataclass(frozen=True)
 class MadeWith:
-    """What is known of a test; None where nothing says it.
+    """The origin of a test's results; None for what is unknown.
 
     config, presets: the YAML files of its command line. commit: of the code. seed: of the training. hardware: GPU, or
     threads and platform. dataset: folder name and image set. weights, results: SHA-256 of the checkpoint and of the

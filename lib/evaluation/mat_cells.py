@@ -31,7 +31,7 @@ class MatError(ValueError):
 
 @dataclass
 class _Array:
-    """What an array begins with. rest: the elements that follow."""
+    """The header of an array. rest: the elements that follow."""
 
     kind: int
     shape: tuple[int, ...]

@@ -3,9 +3,9 @@
 All arithmetic is float64, and equal scores keep the order of frame, then of the results file. The numbers are those of
 the originals with stable sorting, and of the official development kit.
 
-Matching does not depend on the range: a detection takes its object first, and is then ignored if that object lies
-outside the range. So it is done once, and every range only weighs the detections anew. The loop over frames is compiled
-from `_weighing.pyx`; `mean_ap_reference.py` is the readable reference.
+Matching does not depend on the range: a detection is matched first, and then ignored if its object lies outside the
+range. Matching is therefore done once, and each range only computes new weights of the detections. The loop over frames
+is compiled from `_weighing.pyx`; `mean_ap_reference.py` is the readable reference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FILTER_ARRAYS = (("moves", np.bool_), ("inside", np.bool_), ("undecided", np.fl
 
 @dataclass(frozen=True)
 class ObjectRange:
-    """Which objects count, both ends included: motion is their motion IoU, area their (x2 - x1 + 1) (y2 - y1 + 1)."""
+    """A range of objects, both ends included: motion is their motion IoU, area their (x2 - x1 + 1) (y2 - y1 + 1)."""
 
     name: str
     motion: tuple[float, float] = (0.0, 1.0)
@@ -127,7 +127,7 @@ class _Filter:
     the right size too. objects: (K,) int64, number of these per class.
     undecided: (F,) float64, false-positive weight of an unmatched detection that overlaps the objects of this motion
     and those of another equally. In a frame without objects it is the share of all motion values that lie in the
-    range, elsewhere the share of the frame's objects of ANOTHER motion: so the original has it.
+    range, elsewhere the share of the frame's objects of ANOTHER motion, as in the originals.
     """
 
     def __init__(self, wanted: ObjectRange, truth: GroundTruth, motion_iou: np.ndarray, zero_entries: int) -> None:
@@ -168,7 +168,7 @@ def find_objects(truth: GroundTruth, detections: DetectionTable, any_class: bool
 
 
 def _weigh(truth: GroundTruth, detections: DetectionTable, filters: Sequence[_Filter]) -> tuple[np.ndarray, np.ndarray]:
-    """For each filter, of every detection: whether it is a true positive (R, n) bool; its false-positive weight (R, n).
+    """For each filter, whether each detection is a true positive, (R, n) bool, and its false-positive weight, (R, n).
 
     detections: by ascending frame.
     """

@@ -1,8 +1,8 @@
 """Reference implementation of ImageNet VID's AP: one detection, one object, one range at a time.
 
-Slow, and easy to check against docs/rules.md, section 6. `lib.evaluation.mean_ap` is held to this by its tests and
-timed beside it by `tools/benchmark_evaluation.py`. The order of equal scores can be that of another sorting method, to
-see what hangs on it.
+Slow, and easy to check against docs/rules.md, section 6. The tests of `lib.evaluation.mean_ap` compare with it, and
+`tools/benchmark_evaluation.py` times both. Equal scores can be ordered by another sorting method, to measure the effect
+of ties.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Motion IoU: the mean IoU of an object with itself up to ten frames before and after (FGFA paper).
 
-It divides objects into slow, medium and fast ones. The originals ship the values of ImageNet VID val in a MATLAB file;
-here they can be computed from the track ids of any data set, written in that form and read from it.
+It divides objects into slow, medium and fast ones. The originals include the values of ImageNet VID val in a MATLAB
+file; here they can be computed from the track ids of any data set, and written to and read from such files.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Motion(NamedTuple):
 def motion_of(truth: GroundTruth) -> Motion:
     """The mean IoU of every object with those of its track up to 10 frames before and after in its video.
 
-    Frames in which the object is missing, or beyond an end of the video, do not enter the mean; an object without any
-    neighbour, or without a track id, has 1. If a track has two boxes in a frame, its neighbours see the first.
+    Frames in which the object is missing and frames beyond the ends of the video do not enter the mean; an object
+    without such neighbours, or without a track id, has 1. If a track has two boxes in a frame, the first one is used.
     """
     frames = truth.frame_of_object()
     total, count = np.zeros(len(frames)), np.zeros(len(frames))

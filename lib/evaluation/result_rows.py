@@ -25,12 +25,12 @@ class RowError(InputError):
 
 @dataclass(frozen=True)
 class ResultRow:
-    """What one test gave, and what it takes to repeat it; None where it is not known.
+    """The result of one test, and what is needed to repeat it; None for what is unknown.
 
-    method: as the table names it. table: which one the row belongs to; "": none. config, preset: YAML files. commit: of
-    the code. seed: of the training. dataset: folder name and image set. map: mean AP of all, slow, medium and fast
-    objects, 0 to 1; None where there are none. ms_per_frame: of computation, without reading. weights_sha256: of the
-    checkpoint. note: what a reader must know.
+    method: its name in the table. table: the table that the row belongs to; "": none. config, preset: YAML files.
+    commit: of the code. seed: of the training. dataset: folder name and image set. map: mean AP of all, slow, medium
+    and fast objects, 0 to 1; None without objects. ms_per_frame: of computation, without reading. weights_sha256: of
+    the checkpoint. note: what a reader must know.
     """
 
     method: str

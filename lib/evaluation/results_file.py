@@ -87,19 +87,19 @@ class DetectionTable:
 
 
 class ResultsWriter:
-    """Writes a results file as the detections come; use it in a `with` statement.
+    """Writes a results file in pieces; use it in a `with` statement.
 
-    Lines go to `<path>.part`, which takes its final name when the block ends well. `checkpoint(done)` notes how far the
-    run is; a later writer of the same path and `run` then keeps what was written up to there and says so by `done`.
-    Anything else that an interrupted run left is replaced.
+    Lines are written to `<path>.part`, which is renamed when the block succeeds. `checkpoint(done)` records the
+    progress of the run; a later writer of the same path and `run` keeps what was written up to the last checkpoint, and
+    its `done` says how much that is. Other files of an interrupted run are replaced.
 
-    run: tells runs apart whose results must not be mixed, such as a digest of weights and configuration.
+    run: identifies runs whose results must not be mixed, such as a digest of weights and configuration.
     decimals: of scores and of coordinates; the originals', or `RAW_DECIMALS`.
     Raises OutputError where the file cannot be written, FileInUseError where another run is writing it.
     """
 
     def __init__(self, path: str | os.PathLike, run: str = "", decimals: tuple[int, int] = DECIMALS) -> None:
-        self.path, self.run = Path(os.path.realpath(path)), run
+        self.path, self.run = check_output(path), run
         self.part, self.progress = _unfinished_files(self.path)
         self.done = 0  # what `checkpoint` was last given
         self.ends: list[int] = []  # bytes written at each checkpoint
@@ -109,7 +109,6 @@ class ResultsWriter:
         self._line = f"%d %d {score} {place} {place} {place} {place}\n"
 
     def __enter__(self) -> ResultsWriter:
-        check_output(self.path)
         with ExitStack() as stack:
             file = stack.enter_context(hold_file(self.part))
             self.done, self.ends = self._interrupted(file)
@@ -136,7 +135,7 @@ class ResultsWriter:
                 self.progress.unlink(missing_ok=True)
 
     def checkpoint(self, done: int) -> None:
-        """What was added so far is complete up to `done`, any count by which the caller can go on, such as videos."""
+        """Record that the results so far are complete up to `done`, a count from which the caller can continue."""
         with output_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())

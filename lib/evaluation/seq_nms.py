@@ -1,13 +1,13 @@
 """Seq-NMS: re-score detections along tracks (Han et al. 2016; docs/rules.md, section 7).
 
-For one class of one video: boxes of consecutive frames are linked where their IoU reaches 0.5. The path of links with
-the largest SUM of scores is taken, all its boxes get the path's mean score, and what overlaps one of them in its frame
-by 0.3 or more is dropped; then the next path is looked for among the rest. It ends when no path's sum reaches 0.01, or
-when no link is left: the boxes that then remain keep their scores, and even those that overlap stay. Of equal sums the
-path that ends first counts, of equal boxes the one that comes first. A usual NMS of every frame follows.
+For one class of one video: boxes of consecutive frames are linked if their IoU is at least 0.5. The path of links with
+the largest SUM of scores is selected, all its boxes get the path's mean score, and boxes that overlap one of them in
+its frame by 0.3 or more are dropped; then the next path is selected among the remaining boxes. The search ends when no
+path's sum reaches 0.01, or when no link is left: the remaining boxes keep their scores, even if they overlap. Of equal
+sums the path that ends first is selected, of equal boxes the first one. NMS in every frame follows.
 
-The input is every box that the network scored, not what is left of them after NMS. Boxes are in pixels of the original
-frame with inclusive corners, and all arithmetic is float64.
+The input is every box that the network scored, before NMS. Boxes are in pixels of the original frame with inclusive
+corners, and all arithmetic is float64.
 """
 
 from __future__ import annotations

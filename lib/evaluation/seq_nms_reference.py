@@ -1,7 +1,7 @@
 """Reference implementation of Seq-NMS in plain Python and NumPy (docs/rules.md, section 7).
 
-`lib.evaluation.seq_nms` is held to this by its tests and timed beside it by `tools/benchmark_seq_nms.py`. Every path
-is searched for by the whole dynamic programme anew, over links that are lists of box indices.
+The tests of `lib.evaluation.seq_nms` compare with it, and `tools/benchmark_seq_nms.py` times both. Every path is found
+by running the whole dynamic programme again, over links stored as lists of box indices.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Restrict an evaluation to some frames of an image set.
 
-AP of a part is what it would be if the image set had no other frame: the objects of the rest are not missed, and its
-frames without objects do not enter the shares of motion (see `lib.evaluation.motion`).
+AP of a part is computed as if the image set had no other frames: objects in other frames are not counted as missed, and
+other frames without objects do not enter the shares of motion (see `lib.evaluation.motion`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SubsetError(InputError):
 
 
 def choose_videos(wanted: str, names: Sequence[str]) -> np.ndarray:
-    """(V,) bool: the videos that `wanted` asks for.
+    """(V,) bool: the videos that `wanted` selects.
 
     wanted: a number N, the first N; or names joined with commas, whole or only their last folder.
     names: of all videos, as the list has them. Raises SubsetError.

@@ -1,4 +1,4 @@
-"""Weighing warped feature maps by their likeness to a frame, and averaging them (FGFA; docs/rules.md, section 1)."""
+"""Weighted average of warped feature maps by their similarity to a frame (FGFA; docs/rules.md, section 1)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class EmbedNet(nn.Module):
-    """Features (B, in_channels, h, w) -> the embedding (B, out_channels, h, w) in which likeness is measured.
+    """Features (B, in_channels, h, w) -> the embedding (B, out_channels, h, w) in which similarity is measured.
 
     Three convolutions, 1x1, 3x3, 1x1, ReLU between them; the first two have `hidden` channels.
     """
@@ -36,15 +36,15 @@ def length(x: Tensor, dim: int) -> Tensor:
 
 
 def cosine_similarity(embeddings: Tensor, reference: Tensor) -> Tensor:
-    """Cosine at each position: (..., C, h, w) and a shape that goes with it -> (..., 1, h, w), in [-1, 1]."""
-    # The originals normalise both maps first; to divide the sum is the same without two more maps of that size.
+    """Cosine at each position: (..., C, h, w) and a broadcastable shape -> (..., 1, h, w), in [-1, 1]."""
+    # The originals normalise both maps first; dividing the sum is equivalent and needs no further maps of that size
     return (embeddings * reference).sum(-3, keepdim=True) / (length(embeddings, -3) * length(reference, -3))
 
 
 def aggregation_weights(similarities: Tensor, counts: Tensor | None = None) -> Tensor:
     """Softmax over the frames: similarities (B, N, 1, h, w) -> weights of the same shape that sum to 1 over N.
 
-    counts: (B, N) how many times each frame is there, None: once. A frame with count n weighs as n equal frames would.
+    counts: (B, N) how often each frame counts, None: once. A frame with count n has the weight of n equal frames.
     """
     if counts is not None:
         similarities = similarities + counts.to(similarities).log()[:, :, None, None, None]

@@ -1,4 +1,4 @@
-"""From the configuration to the parts that all methods share. Nothing else in `lib.models` sees the configuration."""
+"""Build the parts that all methods share from the configuration, which nothing else in `lib.models` reads."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ STRIDE = 16  # network-input pixels per feature cell
 
 
 def build_features(cfg: Config, bn_eps: float = 1e-5) -> Features:
-    """The shared feature extractor that `cfg.network` describes, with random weights. bn_eps: where it has none."""
+    """The shared feature extractor that `cfg.network` describes, with random weights. bn_eps: the method's default."""
     network = cfg.network
     resnet = ResNet(network.DEPTH, network.WIDTH, network.NORM, network.BN_EPS or bn_eps, network.STYLE)
     return Features(resnet, network.FEAT_DIM)
 
 
 def build_flow_net(cfg: Config, scale_channels: int = 0) -> FlowNetS:
-    """The flow network that `cfg.network` describes, with random weights; with a scale map if it has channels."""
+    """The flow network that `cfg.network` describes, with random weights; scale_channels > 0 adds a scale map."""
     stds_bgr = cfg.network.PIXEL_STDS
     return FlowNetS(cfg.network.FLOW_WIDTH, scale_channels, pixel_stds=tuple(stds_bgr[::-1]))
 
@@ -87,7 +87,7 @@ def build_postprocess(cfg: Config, score_threshold: float, raw: bool | None = No
 
 
 def fix_parameters(model: nn.Module, cfg: Config) -> nn.Module:
-    """Switch off the gradient of what FIXED_PARAMS names; returns `model`. Warns of entries that name nothing."""
+    """Fix the parameters that FIXED_PARAMS names; returns `model`. Warns of entries that match nothing."""
     prefixes = cfg.network.FIXED_PARAMS
     fixed = set(fixed_parameters(model, prefixes))
     for name, parameter in model.named_parameters():

@@ -20,7 +20,7 @@ from lib.structures import TrainingBatch
 
 @dataclass(frozen=True)
 class ProposalRule:
-    """How many proposals an image gets, and which (docs/rules.md, section 2); see `lib.ops.proposals`."""
+    """Number and selection of the proposals of an image (docs/rules.md, section 2); see `lib.ops.proposals`."""
 
     pre_nms_top_n: int
     post_nms_top_n: int
@@ -33,9 +33,9 @@ class Detector(nn.Module):
 
     anchors: (A, 4), those of one cell. stride: network-input pixels per feature cell.
     ohem_rois: RoIs per image that count in the head's losses; None: all of them.
-    The head's deltas are in units of `roi_rule.stds`, in testing as in training: weights saved by the originals under
-    names with `_test` have that factor multiplied in already and must not be loaded in place of the plain ones.
-    Convolutions included, everything here is in the module's own dtype, float32, also where autocast surrounds it.
+    The head's deltas are in units of `roi_rule.stds`, in testing as in training: the originals' weights with `_test` in
+    their names include that factor and must not be loaded in place of the plain ones. Everything here, convolutions
+    included, runs in the module's own dtype, float32, even under autocast.
     """
 
     def __init__(
@@ -101,11 +101,12 @@ class Detector(nn.Module):
         return rois
 
     def losses(self, features: Tensor, batch: TrainingBatch, rng: np.random.RandomState) -> dict[str, Tensor]:
-        """Losses and metrics of features (B, C, h, w), the means over the B images of what each image alone would give.
+        """Losses and metrics of features (B, C, h, w): means over the B images.
 
-        With one image the terms are the originals': RPN class loss a mean over the anchors that count, RPN box loss a
-        sum over RPN_BATCH_SIZE, head class loss a mean over the RoIs that OHEM keeps, head box loss a sum over
-        BATCH_ROIS_OHEM. Keys: rpn_cls_loss, rpn_bbox_loss, rcnn_cls_loss, rcnn_bbox_loss and the originals' metrics.
+        For one image the terms are the originals': the RPN's class loss is the mean over the labelled anchors, its box
+        loss a sum divided by RPN_BATCH_SIZE; the head's class loss is the mean over the RoIs that OHEM keeps, its box
+        loss a sum divided by BATCH_ROIS_OHEM. Keys: rpn_cls_loss, rpn_bbox_loss, rcnn_cls_loss, rcnn_bbox_loss and the
+        originals' metrics.
         """
         with torch.autocast(features.device.type, enabled=False):
             rpn_features, head_features = features.to(self.anchors.dtype).chunk(2, dim=1)  # (B, C/2, h, w) each

@@ -1,4 +1,4 @@
-"""The feature map that every method shares, warps, scales and caches (docs/rules.md, section 1)."""
+"""The feature extractor that all methods share; its map is warped, scaled and cached (docs/rules.md, section 1)."""
 
 from __future__ import annotations
 

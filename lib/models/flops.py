@@ -1,4 +1,4 @@
-"""Floating-point operations of the networks' parts, counted while they run, and what they add up to per frame."""
+"""Count the floating-point operations of the networks' parts, and add them up per frame for each method."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PartFlops:
         return self.heads + (self.features + (interval - 1) * self.flow) / interval
 
     def fgfa(self, averaged: float) -> float:
-        """Per frame of FGFA, which averages that many frames, itself among them."""
+        """Per frame of FGFA that averages `averaged` frames, the current one included."""
         return self.features + self.heads + self.embedding + averaged * self.flow
 
 

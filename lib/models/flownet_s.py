@@ -13,11 +13,11 @@ from lib.models.memory_format import fast_memory_format
 
 FLOW_GAIN = 2.5  # FlowNet's unit is 20 pixels of the half-size image, and 8 of those make a feature cell
 _SLOPE = 0.1  # of the leaky ReLUs
-_STRONGEST_MEAN = 255.0  # of a colour channel
+_COLOUR_RANGE = 255.0
 
 
 class FlowNetS(nn.Module):
-    """Two images -> the flow from the first to the second, in feature cells, and a scale map if one is asked for.
+    """Two images -> the flow from the first to the second, in feature cells, and optionally a scale map.
 
     Images are as the detector reads them: (B, 3, H, W) float32, RGB, means subtracted, divided by the standard
     deviations `pixel_stds` (R, G, B; network.PIXEL_STDS), which are undone here. The flow is (B, 2, h, w) with
@@ -25,8 +25,8 @@ class FlowNetS(nn.Module):
     in the second at (x + dx, y + dy), which is where `lib.ops.flow_warp` reads the second's features.
 
     width: multiplies the number of channels; 1 is FlowNet-S. scale_channels: C > 0 adds Deep Feature Flow's scale map,
-    (B, C, h, w), 1 everywhere at the start. Each output's convolution runs in the module's own dtype, float32, also
-    where autocast surrounds it. Modules have the original parameters' names (`lib.models.mxnet_names`).
+    (B, C, h, w), initially 1 everywhere. The convolutions of the outputs run in the module's own dtype, float32, even
+    under autocast. Modules have the original parameters' names (`lib.models.mxnet_names`).
     """
 
     def __init__(
@@ -68,20 +68,19 @@ class FlowNetS(nn.Module):
         self._initialise()
         self._memory_format = fast_memory_format(c64)
         for name, conv in self.named_children():
-            if name != "Convolution5_scale":  # whose output goes into the warp, which wants the usual order
+            if name != "Convolution5_scale":  # its output goes into the warp, which needs the contiguous format
                 conv.to(memory_format=self._memory_format)
 
     def forward(self, images: Tensor, others: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Flow from each of `images` to the one of `others` in the same place, and the scale map or None."""
+        """Flow from each of `images` to the image at the same index of `others`, and the scale map or None."""
         return self.between(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
 
-    @staticmethod
-    def halve(images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) as the network reads them: (B, 3, ceil(H/2), ceil(W/2)), divided by 255."""
-        return mean_of_blocks(images / _STRONGEST_MEAN)
+    def halve(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) as the network reads them: (B, 3, ceil(H/2), ceil(W/2)), (colour - mean) / 255."""
+        return mean_of_blocks(images / _COLOUR_RANGE) * self.pixel_stds
 
     def current_part(self, halves: Tensor) -> Tensor:
-        """What can be computed of an image alone, as the one that the flow begins in; for `between`.
+        """The part of the first layer that depends on the first image of a pair alone; for `between`.
 
         halves: (B, 3, H/2, W/2). After `split_first_layer` it is the image's half of the first convolution, (B, 64,
         H/4, W/4), so that an image that is compared with several others goes through it once; before, the halves.
@@ -89,7 +88,7 @@ class FlowNetS(nn.Module):
         return halves if self.flow_conv1 is not None else self.first_of_current(self._ordered(halves))
 
     def other_part(self, halves: Tensor) -> Tensor:
-        """`current_part` of an image as the one that the flow points into."""
+        """`current_part` for the second image of a pair, which the flow points into."""
         return halves if self.flow_conv1 is not None else self.first_of_other(self._ordered(halves))
 
     def between(self, currents: Tensor, others: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
@@ -113,7 +112,7 @@ class FlowNetS(nn.Module):
     def all_flows(self, images: Tensor, others: Tensor) -> list[Tensor]:
         """The five flows, coarse to fine, at strides 128, 64, 32, 16, 16; all (B, 2, h, w) in cells of stride 16.
 
-        For training the flow itself, with a loss on each. The last one is that of `forward`.
+        For pre-training, with a loss on each. The last one is that of `forward`.
         """
         first = self.first_layer(self.current_part(self.halve(images)), self.other_part(self.halve(others)))
         joined, flows = self._decode(_leaky(first))
@@ -152,7 +151,7 @@ class FlowNetS(nn.Module):
         return x.contiguous(memory_format=self._memory_format)
 
     def _decode(self, first: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The map from which the outputs are read, (B, C, H/16, W/16), and the four coarser flows without the gain.
+        """The input (B, C, H/16, W/16) of the output layers, and the four coarser flows without the gain.
 
         first: of the first layer, activated.
         """
@@ -181,21 +180,21 @@ class FlowNetS(nn.Module):
                 continue
             fan_in = conv.in_channels * math.prod(conv.kernel_size)
             if isinstance(conv, nn.ConvTranspose2d):
-                fan_in /= math.prod(conv.stride)  # an output pixel sees one tap of every `stride` in each direction
-            predicts = name.startswith("Convolution")  # a small flow to begin with
+                fan_in /= math.prod(conv.stride)  # an output pixel depends on one tap of every `stride` per direction
+            predicts = name.startswith("Convolution")  # a small initial flow
             nn.init.normal_(conv.weight, std=0.01 if predicts else math.sqrt(2 / (1 + _SLOPE**2) / fan_in))
             nn.init.zeros_(conv.bias)
 
 
 def mean_of_blocks(x: Tensor) -> Tensor:
-    """Means of 2x2 blocks, (B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)); at odd edges of the pixels that are there."""
+    """Means of 2x2 blocks, (B, C, H, W) -> (B, C, ceil(H/2), ceil(W/2)); blocks at odd edges have fewer pixels."""
     return F.avg_pool2d(x, 2, stride=2, ceil_mode=True)
 
 
 def crop_to(x: Tensor, like: Tensor) -> Tensor:
-    """`x` without what it has more than `like` at the right and bottom.
+    """Crop `x` at the right and bottom to the size of `like`.
 
-    The originals up-sample without padding and crop at offset (1, 1); here the padding has dropped that edge already.
+    The originals up-sample without padding and crop at offset (1, 1); here the padding has removed that edge already.
     """
     return x[:, :, : like.shape[2], : like.shape[3]]
 

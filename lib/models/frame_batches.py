@@ -1,4 +1,4 @@
-"""Frames that go through a network together."""
+"""Batches of frames, and the `ClipDetector` of single-frame methods."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lib.structures import Frame
 
 @dataclass
 class SeparateFrames:
-    """A `ClipDetector` (lib.models.video_model) for a method that looks at each frame by itself.
+    """A `ClipDetector` (lib.models.video_model) for a method that processes each frame independently.
 
-    detect: frames of one size -> their detections. batch_images: the most frames that it takes at once.
+    detect: frames of one size -> their detections. batch_images: the most frames per call.
     """
 
     detect: Callable[[Sequence[Frame]], RawDetections]

@@ -32,7 +32,7 @@ class InferenceConv(nn.Module):
             return conv(x)
         size = tuple(x.shape)
         if size not in self._packed:
-            if len(self._packed) >= 8:  # of sizes that came before; a new one is packed in milliseconds
+            if len(self._packed) >= 8:  # drop the oldest size; packing a new one takes milliseconds
                 self._packed.pop(next(iter(self._packed)))
             self._packed[size] = self._pack(size)
         geometry = (list(conv.padding), list(conv.stride), list(conv.dilation))
@@ -55,6 +55,6 @@ class InferenceConv(nn.Module):
 
 
 def _has_packing(transposed: bool) -> bool:
-    """Whether this build of torch has oneDNN with packed convolutions; others take the plain ones."""
+    """Whether this build of torch has oneDNN with packed convolutions; otherwise plain convolutions are used."""
     name = "_convolution_transpose_pointwise" if transposed else "_convolution_pointwise"
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, name)

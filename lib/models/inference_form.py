@@ -1,4 +1,4 @@
-"""Bring a trained model into the form that is fastest to detect with. It cannot be trained or saved afterwards.
+"""Convert a trained model to its fastest form for inference. It cannot be trained or saved afterwards.
 
 Batch normalisation is folded into the convolutions once. On the CPU the weights are reordered once, too, for the
 convolutions of oneDNN, which otherwise reorder them in every call. FlowNet-S's first convolution is split in two, so
@@ -15,7 +15,7 @@ from lib.models.inference_conv import InferenceConv
 from lib.models.resnet import fold_batch_norms
 from lib.models.video_model import VideoModel, parts_of
 
-# Convolutions whose output is a position, a scale or a score keep float32
+# Convolutions whose output is a position, a scale or a score stay in float32
 _FLOAT32_PARTS = ("detector",)
 _FLOAT32_LAYERS = ("Convolution5", "Convolution5_scale")
 

@@ -18,7 +18,7 @@ def smooth_l1(x: Tensor, sigma: float = 1.0) -> Tensor:
 
 
 def softmax_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy of scores (n, K) over the rows whose label is not -1; 0 where there is none."""
+    """Mean cross entropy of scores (n, K) over the rows whose label is not -1; 0 if there is no such row."""
     total = F.cross_entropy(scores, labels, ignore_index=-1, reduction="sum")
     return total / (labels >= 0).sum().clamp(min=1)
 
@@ -33,8 +33,8 @@ def rpn_losses(
 ) -> dict[str, Tensor]:
     """Anchor scores (N, 2), deltas (N, 4) and their targets -> losses and metrics of the RPN.
 
-    The class loss is the mean over the anchors that are not ignored; the box loss is the sum over RPN_BATCH_SIZE,
-    however many anchors there are.
+    The class loss is the mean over the anchors that are not ignored; the box loss is the sum divided by `batch_size`
+    (RPN_BATCH_SIZE), whatever the number of anchors.
     """
     box_sum = box_loss_sum(deltas, target_deltas, weights)
     return {
@@ -49,8 +49,8 @@ def rcnn_losses(
 ) -> dict[str, Tensor]:
     """RoI scores (R, K), foreground deltas (R, 4) and their targets -> losses and metrics of the R-FCN head.
 
-    labels is -1 where OHEM dropped the RoI. The class loss is the mean over the others; the box loss is the sum over
-    `batch_size` (BATCH_ROIS_OHEM).
+    labels is -1 where OHEM dropped the RoI. The class loss is the mean over the others; the box loss is the sum divided
+    by `batch_size` (BATCH_ROIS_OHEM).
     """
     box_sum = box_loss_sum(deltas, target_deltas, weights)
     return {

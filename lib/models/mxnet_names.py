@@ -1,9 +1,9 @@
-"""Parameter names of the originals, derived from the module names, and the rule of the parameters that stay fixed.
+"""Parameter names of the originals, derived from the module names, and the rule for fixed parameters.
 
-A layer's own attribute name is its original name (`conv1`, `feat_conv_3x3`, `rfcn_cls`, FlowNet's `deconv5`, ...),
-whatever modules it lies in. Two things differ: a layer inside a residual unit is joined with the unit's name
-(`res2a.branch2a` -> `res2a_branch2a`, `res2a.bn_branch2a` -> `bn2a_branch2a`), and a normalisation layer, known by a
-name that begins with `bn`, calls its values gamma, beta, moving_mean and moving_var.
+A layer's attribute name is its original name (`conv1`, `feat_conv_3x3`, `rfcn_cls`, FlowNet's `deconv5`, ...), whatever
+modules contain it, with two exceptions: a layer inside a residual unit is prefixed with the unit's name
+(`res2a.branch2a` -> `res2a_branch2a`, `res2a.bn_branch2a` -> `bn2a_branch2a`), and the values of a normalisation layer,
+whose name begins with `bn`, are called gamma, beta, moving_mean and moving_var.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NORM_VALUES = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean"
 
 
 def mxnet_name(torch_name: str) -> str | None:
-    """`features.resnet.bn_conv1.weight` -> `bn_conv1_gamma`; None for what the originals do not have."""
+    """`features.resnet.bn_conv1.weight` -> `bn_conv1_gamma`; None for a name without a counterpart in the originals."""
     *path, value = torch_name.split(".")
     if not path or value == "num_batches_tracked":
         return None
@@ -33,7 +33,7 @@ def mxnet_name(torch_name: str) -> str | None:
 def mxnet_names(model: nn.Module) -> dict[str, str]:
     """Original name -> torch name, for every parameter and stored statistic of `model`.
 
-    Raises ValueError if two of them have the same original name, as when two modules have layers named alike.
+    Raises ValueError if two of them have the same original name.
     """
     names: dict[str, str] = {}
     for torch_name in model.state_dict():

@@ -14,7 +14,7 @@ from lib.structures import Detections, Frame
 
 @dataclass
 class RawDetections:
-    """What a detector says about B frames, before anything is suppressed.
+    """The output of a detector for B frames, before score threshold and NMS.
 
     frames: the B frames. boxes: (B, R, 4) in pixels of the ORIGINAL frames. probabilities: (B, R, K), column 0 the
     background.
@@ -30,8 +30,8 @@ class PostProcess:
     """Score threshold, NMS within each class, cap: `RawDetections` -> one `Detections` per frame on the CPU.
 
     score_threshold: boxes of a class need a higher probability than this.
-    nms_threshold: a box whose overlap with a better one of its class is higher is dropped; None: none is.
-    max_per_image: detections of a frame; those that tie with the last one stay too. None: any number.
+    nms_threshold: a box is dropped if its IoU with a higher-scoring box of its class exceeds this; None: no NMS.
+    max_per_image: most detections of a frame, except that ties with the last one are kept too; None: no limit.
     Detections are in class order; within a class by descending score, ties by index; without NMS in the boxes' order.
     """
 
@@ -43,7 +43,7 @@ class PostProcess:
         return self.with_fixed_shapes(raw) if raw.boxes.is_cuda else self.with_found_only(raw)
 
     def with_found_only(self, raw: RawDetections) -> list[Detections]:
-        """What scores too little is dropped first: the fastest way on the CPU; a GPU has to be waited for each time."""
+        """Drop low scores first: fastest on the CPU; on a GPU each step would wait for the device."""
         by_class = _by_class(raw)
         # Frame by frame, and class by class in each
         images, labels, rows = torch.nonzero(by_class > self.score_threshold, as_tuple=True)  # (n,) each
@@ -58,13 +58,13 @@ class PostProcess:
         return [self._capped(found[end - count : end]) for end, count in _ends(counts)]
 
     def with_fixed_shapes(self, raw: RawDetections) -> list[Detections]:
-        """All on the device of `raw`, in shapes that no value changes; one copy brings the batch to the CPU."""
+        """Compute everything on the device of `raw`, with shapes that do not depend on values; copy once to the CPU."""
         rows = self._rows(raw).cpu()
         found = [frame[frame[:, 5] > 0] for frame in rows]
         return [Detections(f[:, :4].contiguous(), f[:, 4].contiguous(), f[:, 5].long()) for f in found]
 
     def _rows(self, raw: RawDetections) -> Tensor:
-        """(B, (K - 1) * R, 6): x1, y1, x2, y2, score, label of all detections in order, among rows of label 0."""
+        """(B, (K - 1) * R, 6): x1, y1, x2, y2, score, label; rows that are not detections have label 0."""
         by_class = _by_class(raw)
         order, found = self._kept(raw.boxes, by_class)
         scores = torch.where(found, by_class.gather(2, order), -torch.inf).flatten(1)  # (B, (K - 1) * R)
@@ -77,7 +77,7 @@ class PostProcess:
         return torch.cat((boxes, scores[:, :, None], labels[:, :, None].to(boxes)), dim=2)
 
     def _kept(self, boxes: Tensor, by_class: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K - 1, R): the boxes of each frame and class in the order of detections, and which of them are found."""
+        """(B, K - 1, R) each: box indices of each frame and class in the order of detections; a mask of the kept."""
         if self.nms_threshold is None:
             order = torch.arange(by_class.shape[2], device=boxes.device).expand(by_class.shape)
             return order, by_class > self.score_threshold
@@ -94,7 +94,7 @@ class PostProcess:
 
 
 def _by_class(raw: RawDetections) -> Tensor:
-    """Probabilities without the background's: (B, K - 1, R)."""
+    """Class probabilities without the background: (B, K - 1, R)."""
     return raw.probabilities[:, :, 1:].transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The precision that networks compute in (the configuration's PRECISION)."""
+"""The precision of the networks' convolutions (the configuration's PRECISION)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class PrecisionError(InputError):
 
 
 def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """Allow TF32 in convolutions and matrix products, or forbid it, and check that `device` can do `precision`.
+    """Allow or forbid TF32 in convolutions and matrix products, and check that `device` supports `precision`.
 
     Returns the reduced dtype of the networks' convolutions, None for float32 and TF32. PyTorch allows TF32 in cuDNN's
     convolutions by default; here float32 means float32. Boxes, flow grids, warping, pooling and losses are float32 in

@@ -47,7 +47,7 @@ class FrozenBatchNorm(nn.Module):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        # nn.BatchNorm2d counts its batches; nothing here does
+        # A counter of nn.BatchNorm2d that is not used here
         state_dict.pop(f"{prefix}num_batches_tracked", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -70,8 +70,8 @@ def freeze_batch_norms(module: nn.Module) -> nn.Module:
 def fold_batch_norms(module: nn.Module) -> nn.Module:
     """Fold every normalisation `bn_<name>` into the convolution `<name>` beside it, by its stored statistics.
 
-    In place; returns `module`, which computes the same in evaluation mode and has no normalisation left. Raises
-    TypeError where the layer beside a normalisation is no convolution.
+    In place; returns `module`, which computes the same in evaluation mode without normalisation layers. Raises
+    TypeError if the layer beside a normalisation is not a convolution.
     """
     for parent in list(module.modules()):
         for name, norm in list(parent.named_children()):
@@ -183,10 +183,10 @@ def unit_names(depth: int) -> list[list[str]]:
 class ResNet(nn.Module):
     """Images (B, 3, H, W) -> res5 after its ReLU (B, out_channels, ceil(H/16), ceil(W/16)).
 
-    depth: 18, 34, 50, 101 or 152. width: channels of conv1; 64 is ResNet's own, less makes a small net.
-    norm: "frozen" (stored statistics, as the originals) or "trained" (`nn.BatchNorm2d`, for nets without pre-training).
-    style: "caffe" or "pytorch", see above. stages: the names of its units, stage by stage, from res2 on.
-    The weights start as He et al. 2015 draw them; raises ValueError for another depth, norm or style.
+    depth: 18, 34, 50, 101 or 152. width: channels of conv1; 64 in the paper, less for a smaller network.
+    norm: "frozen" (stored statistics, as in the originals) or "trained" (`nn.BatchNorm2d`, for networks without
+    pre-training). style: "caffe" or "pytorch", see above. stages: the names of its units, stage by stage, from res2 on.
+    Weights are initialised as in He et al. 2015. Raises ValueError for another depth, norm or style.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The region proposal network's heads: 1x1 convolutions straight on the features (docs/rules.md, section 1)."""
+"""The region proposal network's heads: 1x1 convolutions directly on the features (docs/rules.md, section 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which anchors and RoIs are trained to be what: the target rules of docs/rules.md, section 3.
+"""Assign training targets to anchors and RoIs, by the rules of docs/rules.md, section 3.
 
 Everything here is for ONE image and runs on the CPU in float64, as the originals' NumPy does, so that an overlap
 exactly at a threshold falls on the same side. Boxes: `(x1, y1, x2, y2)`, network-input pixels.
@@ -22,11 +22,11 @@ Four = tuple[float, float, float, float]
 class AnchorRule:
     """How anchors are labelled. The names in brackets are the configuration's keys."""
 
-    batch_size: int  # anchors that count per image (TRAIN.RPN_BATCH_SIZE)
-    foreground_fraction: float  # the most of them that may be foreground (RPN_FG_FRACTION)
-    positive_overlap: float  # foreground from here (RPN_POSITIVE_OVERLAP)
-    negative_overlap: float  # background below (RPN_NEGATIVE_OVERLAP)
-    clobber_positives: bool  # background wins over "best for an object" (RPN_CLOBBER_POSITIVES)
+    batch_size: int  # labelled anchors per image (TRAIN.RPN_BATCH_SIZE)
+    foreground_fraction: float  # largest share of foreground among them (RPN_FG_FRACTION)
+    positive_overlap: float  # foreground from this IoU on (RPN_POSITIVE_OVERLAP)
+    negative_overlap: float  # background below this IoU (RPN_NEGATIVE_OVERLAP)
+    clobber_positives: bool  # background takes precedence over "best for an object" (RPN_CLOBBER_POSITIVES)
     weights: Four  # of the four deltas in the loss (RPN_BBOX_WEIGHTS)
     means: Four  # of the deltas (network.ANCHOR_MEANS)
     stds: Four  # of the deltas (network.ANCHOR_STDS)
@@ -73,8 +73,8 @@ def assign_anchors(
 ) -> AnchorTargets:
     """Targets of `anchors` (N, 4) in an image of `height` x `width` pixels with objects `boxes` (n, 4); n may be 0.
 
-    Only anchors wholly inside the image count. Foreground: overlap >= positive_overlap, or tied for the best of an
-    object, even if that best is 0. At most batch_size anchors keep their label; `rng` chooses which lose it.
+    Anchors that are not wholly inside the image are ignored. Foreground: overlap >= positive_overlap, or (tied for) the
+    largest overlap of an object, even if that is 0. At most batch_size anchors keep their label; `rng` draws which.
     """
     anchors, boxes = anchors.double().cpu(), boxes.double().cpu()
     x1, y1, x2, y2 = anchors.unbind(1)
@@ -110,7 +110,7 @@ def _label_anchors(overlaps: Tensor, best: Tensor, rule: AnchorRule) -> np.ndarr
 
 
 def _subsample(labels: np.ndarray, rule: AnchorRule, rng: np.random.RandomState) -> None:
-    """Set surplus labels to -1 in place. The draws are, call for call, the originals'."""
+    """Set surplus labels to -1 in place. The random calls are those of the originals, in their order."""
     foreground = np.flatnonzero(labels == 1)
     surplus = len(foreground) - int(rule.foreground_fraction * rule.batch_size)
     if surplus > 0:
@@ -126,9 +126,9 @@ def assign_proposals(
 ) -> RoITargets:
     """RoIs to train on: `proposals` (P, 4) with the objects `boxes` (n, 4), `labels` (n,) appended; n may be 0.
 
-    Foreground RoIs come first. With rois_per_image 0 or less all are kept, in order of their index, and nothing is
-    drawn; otherwise exactly that many are drawn by `rng` as in Fast R-CNN, of which at most foreground_fraction are
-    foreground. A shortage is filled up with any of the RoIs as background, as in the originals.
+    Foreground RoIs come first. With rois_per_image 0 or less all are kept, in order of their index, without random
+    draws; otherwise exactly that many are drawn by `rng` as in Fast R-CNN, of which at most foreground_fraction are
+    foreground. If there are too few, any RoIs are added as background, as in the originals.
     """
     boxes = boxes.float().cpu()
     rois = torch.cat((proposals.detach().float().cpu(), boxes))  # (P + n, 4)
@@ -163,8 +163,8 @@ def ohem(
 ) -> tuple[Tensor, Tensor]:
     """Online hard example mining: keep the `rois_kept` RoIs with the largest loss.
 
-    scores (R, K) before softmax, labels (R,), deltas, target_deltas, weights (R, D), on any device -> labels and
-    weights anew, with -1 and 0 for the RoIs not kept. Of equal losses the lower index is kept. No gradient.
+    scores (R, K) before softmax, labels (R,), deltas, target_deltas, weights (R, D), on any device -> new labels and
+    weights, with -1 and 0 for the RoIs not kept. Of equal losses the lower index is kept. No gradient.
     """
     with torch.no_grad():
         probability = scores.softmax(dim=1).gather(1, labels[:, None])[:, 0]
@@ -176,7 +176,7 @@ def ohem(
 
 def _row_best(overlaps: Tensor) -> tuple[Tensor, Tensor]:
     """Largest overlap of each row and its column, the lowest of equal ones: (n, m) -> (n,), (n,)."""
-    column = torch.from_numpy(overlaps.numpy().argmax(axis=1))  # torch does not say which of equal maxima it takes
+    column = torch.from_numpy(overlaps.numpy().argmax(axis=1))  # torch does not define which of equal maxima it takes
     return overlaps.gather(1, column[:, None])[:, 0], column
 
 
@@ -192,7 +192,7 @@ def _draw(candidates: np.ndarray, most: int, rng: np.random.RandomState) -> np.n
 def _filled_up(chosen: np.ndarray, available: int, count: int, rng: np.random.RandomState) -> np.ndarray:
     """`chosen` followed by random numbers below `available` until there are `count`, with as few repeats as possible.
 
-    The draws are, call for call, the originals', which do not look at what is chosen already or at its overlap.
+    The random calls are those of the originals, which ignore what is chosen already and its overlap.
     """
     while available and len(chosen) < count:
         chosen = np.append(chosen, rng.choice(available, size=min(available, count - len(chosen)), replace=False))

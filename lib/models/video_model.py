@@ -1,4 +1,4 @@
-"""What the rest of the code expects of a method's model."""
+"""The interface of a method's model: typed protocols that the rest of the code relies on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lib.structures import Frame, TrainingBatch
 
 
 class ClipDetector(Protocol):
-    """Detects in the frames of ONE clip, which are of one size and come one at a time, in order.
+    """Detects in the frames of one clip, which have one size and are added one at a time, in order.
 
-    Every frame is answered exactly once, in order; how many frames late is the method's own.
+    Every frame is answered exactly once, in order. Each method decides how many frames late it answers.
     """
 
     def add(self, frame: Frame) -> list[RawDetections]:
         """Take the next frame; returns the answers that are ready."""
 
     def close(self) -> list[RawDetections]:
-        """The clip is over: returns the answers that are left."""
+        """End the clip; returns the remaining answers."""
 
 
 class VideoModel(Protocol):
@@ -41,13 +41,13 @@ class VideoModel(Protocol):
     lr_mult: Mapping[str, float]
 
     def losses(self, batch: TrainingBatch, rng: np.random.RandomState) -> dict[str, Tensor]:
-        """Scalars by name: the sum of those whose name ends in `_loss` is minimised, the others are metrics.
+        """Scalars by name: those whose name ends in `_loss` are summed and minimised, the others are metrics.
 
         batch: its frames are on the model's device. rng: for the random choice of training targets.
         """
 
     def begin_clip(self, batch_images: int = 1, inside: bool = False) -> ClipDetector:
-        """A detector for a new clip, with nothing remembered.
+        """A detector for a new clip, without any state of earlier clips.
 
         batch_images: the most frames that go through a network together; the detections are the same.
         inside: fill in `Frame.inside` of the answered frames.
@@ -55,7 +55,7 @@ class VideoModel(Protocol):
 
 
 class Backbone(Protocol):
-    """What loading pre-trained weights needs to know of a ResNet, which is an `nn.Module`.
+    """The attributes of a ResNet (an `nn.Module`) that loading pre-trained weights uses.
 
     stages: the names of its units, stage by stage. style: "caffe" or "pytorch" (network.STYLE). bn_eps: the epsilon of
     its batch normalisation.
@@ -70,14 +70,14 @@ class Backbone(Protocol):
 
 
 class KnownFlow(Protocol):
-    """A flow that takes the place of the learned one in testing: zero, or what a generator of videos knows."""
+    """A flow that replaces the learned one in testing: zero flow, or the true flow of generated videos."""
 
     def __call__(self, frames: Sequence[Frame], others: Sequence[Frame]) -> Tensor:
-        """The flow from each of N `frames` to the one of `others` in the same place: (N, 2, h, w), in cells."""
+        """The flow from each of N `frames` to the frame at the same index of `others`: (N, 2, h, w), in cells."""
 
 
 class ZeroFlow:
-    """A `KnownFlow` under which nothing moves."""
+    """A `KnownFlow` that is zero everywhere."""
 
     def __call__(self, frames: Sequence[Frame], others: Sequence[Frame]) -> Tensor:
         height, width = map_size(frames[0])
@@ -91,5 +91,5 @@ def map_size(frame: Frame) -> tuple[int, int]:
 
 
 def parts_of(model: nn.Module) -> dict[str, nn.Module]:
-    """The parts that methods share or add: features, detector, flow_net, embed_net, ..."""
+    """The parts of a model by name: features, detector, flow_net, embed_net, ..."""
     return dict(model.named_children())

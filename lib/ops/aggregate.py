@@ -1,4 +1,4 @@
-"""Averaging warped feature maps by similarity, in one pass (docs/rules.md, section 1; FGFA paper, section 3.2)."""
+"""Average warped feature maps by similarity, in one pass (docs/rules.md, section 1; FGFA paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TINY = 1e-10  # added to the sum of squares under the root of a length, so that
 def aggregate(
     maps: Tensor, index: Tensor, flow: Tensor, log_counts: Tensor, features: int, reference: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Warp maps of several frames to a current frame and average their features, weighted by embedding similarity.
+    """Warp maps of several frames to a current frame, and average their features weighted by embedding similarity.
 
     maps: (M, C, h, w), a pool of maps: `features` feature channels, then E >= 1 embedding channels. float32, float64,
     bfloat16 or float16. Contiguous in channels-last memory format they are read in place; other formats are copied.
@@ -58,8 +58,8 @@ def aggregate_reference(
 
 
 def _select(maps: Tensor, index: Tensor, flow: Tensor, log_counts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What is warped: maps (B*N, C, h, w) along flow (B*N, 2, h, w); the places (B*N,) of these in `maps`; and the
-    frames (B, N) that count. A frame that does not count gets the first map and no flow.
+    """The inputs of the warp: maps (B*N, C, h, w) and flow (B*N, 2, h, w); the indices (B*N,) of these maps in `maps`;
+    and a mask (B, N) of the frames that count. A frame that does not count gets the first map and zero flow.
     """
     counts, known = log_counts != -torch.inf, (index >= 0) & (index < len(maps))  # (B, N)
     if not maps.is_cuda and bool((counts & ~known).any()):
@@ -86,12 +86,12 @@ def _split(
 
 
 def _length(x: Tensor) -> Tensor:
-    """Of the vectors along dimension 2, which is kept; never zero."""
+    """Length of the vectors along dimension 2, which is kept; never zero."""
     return (x.square().sum(2, keepdim=True) + _TINY).sqrt()
 
 
 def _computed(maps: Tensor) -> torch.dtype:
-    """The dtype that is computed in."""
+    """The dtype of the computation."""
     return torch.float64 if maps.dtype == torch.float64 else torch.float32
 
 

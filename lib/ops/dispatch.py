@@ -1,7 +1,8 @@
-"""Loading the compiled extension, and what every op's registration needs.
+"""Load the compiled extension; functions for the registration of operators.
 
-The C++ side (`csrc/register.cpp`) names the operators of namespace `vod` and brings their CPU kernels, and CUDA kernels
-if it was built with them; the Python files beside this one add shapes for `torch.compile`, gradients and autocast.
+The C++ side (`csrc/register.cpp`) declares the operators of namespace `vod` and registers their CPU kernels, and CUDA
+kernels if it was built with them; the Python files in this folder add shapes for `torch.compile`, gradients and
+autocast.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ except ImportError as error:
 
 
 def check_floating(name: str, **tensors: Tensor | None) -> None:
-    """TypeError unless all given tensors share one dtype, float32 or float64 - or autocast is there to see to it."""
+    """Raise TypeError unless all given tensors have one dtype, float32 or float64, or autocast will cast them."""
     given = {key: tensor for key, tensor in tensors.items() if tensor is not None}
     dtypes = {tensor.dtype for tensor in given.values()}
     device = next(iter(given.values())).device.type
@@ -37,13 +38,13 @@ def check_floating(name: str, **tensors: Tensor | None) -> None:
 
 
 def run_in_float32(name: str) -> None:
-    """Under autocast, cast the floating inputs of `name` to float32: positions do not survive half precision."""
+    """Under autocast, cast the floating inputs of `name` to float32: half precision is too coarse for positions."""
     for device in ("cpu", "cuda"):
         torch.library.register_autocast(name, device, torch.float32)
 
 
 def stand_in_on_cuda(name: str, reference: Callable) -> None:
-    """Let `reference` answer for operator `name` on CUDA tensors if the extension was built without CUDA kernels."""
+    """Register `reference` for operator `name` on CUDA tensors if the extension was built without CUDA kernels."""
     if not torch.ops.vod.has_cuda_kernels():
         torch.library.impl(name, "CUDA", _warn_and_call(reference))
 

@@ -1,4 +1,4 @@
-"""Warping a feature map along a flow field (docs/rules.md, section 1; Deep Feature Flow paper, section 3)."""
+"""Warp a feature map along a flow field (docs/rules.md, section 1; Deep Feature Flow paper, section 3)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def flow_warp_reference(feature: Tensor, flow: Tensor, scale: Tensor | None = No
 
 
 def _position(flow: Tensor, cell: Tensor) -> Tensor:
-    """Where `flow` points to along one axis, in cells: (N, H, W), by the originals' way over [-1, 1]."""
+    """Sampling position along one axis in cells, (N, H, W); computed by way of [-1, 1] as in the originals."""
     half = (cell.numel() - 1) / 2
     position = cell.to(flow.dtype) + flow
     return position if half == 0 else (position / half - 1 + 1) * half

@@ -12,12 +12,12 @@ from lib.ops.dispatch import check_floating, run_in_float32, stand_in_on_cuda
 def nms(
     boxes: Tensor, scores: Tensor, threshold: float, groups: Tensor | None = None, suppress_equal: bool = False
 ) -> Tensor:
-    """Walk down the scores and keep every box that no kept box of the same group overlaps too much.
+    """Greedy non-maximum suppression: in descending score, keep a box unless a kept box of its group overlaps it.
 
     boxes: (n, 4), `(x1, y1, x2, y2)` with inclusive corners (`lib.boxes`), pixels of any one image.
     scores: (n,), of the boxes' dtype (float32 or float64; float32 under autocast).
-    threshold: a box goes if its intersection over union with a kept one is above this - or at it, with
-    `suppress_equal` (the originals' Cython version; their Python and GPU versions keep equality).
+    threshold: a box is dropped if its intersection over union with a kept one is above this, or equal to it with
+    `suppress_equal` (as in the originals' Cython version; their Python and GPU versions keep a box at equality).
     groups: (n,) int64 or None: only boxes of one group suppress each other, so that one call serves
         all classes of all images.
     Returns the indices of the kept, int64, by descending score; among equal scores the lower index comes first.
@@ -33,9 +33,9 @@ def nms_reference(
 ) -> Tensor:
     """The rule of `nms` in PyTorch; same arguments, same result.
 
-    The greedy walk is the one solution of "kept = suppressed by none of the kept before me". Starting from all boxes
-    and repeating that sentence settles it from the top down, a chain of suppressions per round, so a few rounds over
-    the whole matrix replace n steps.
+    The greedy result is the only solution of "a box is kept if no kept box before it suppresses it". Starting with all
+    boxes kept and applying this rule to the whole matrix repeatedly reaches it from the top down, one link of the
+    longest chain of suppressions per round: a few rounds replace n steps.
     """
     _check(boxes, scores, groups)
     order = scores.sort(descending=True, stable=True).indices

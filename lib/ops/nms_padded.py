@@ -19,7 +19,7 @@ def nms_padded(
     suppress_equal: bool = False,
     least_score: float = -math.inf,
 ) -> tuple[Tensor, Tensor]:
-    """`nms` in each of S sets of n boxes: indices filled up with -1, and counts.
+    """`nms` in each of S sets of n boxes: indices padded with -1, and counts.
 
     boxes: (S, n, 4), `(x1, y1, x2, y2)` with inclusive corners, pixels of any one image per set.
     scores: (S, n), of the boxes' dtype (float32 or float64; float32 under autocast). Boxes whose score is least_score

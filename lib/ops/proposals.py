@@ -21,7 +21,7 @@ def proposals(
     nms_threshold: float,
     min_size: float,
 ) -> tuple[Tensor, Tensor]:
-    """The RPN's best boxes of each image: decoded, clipped, sorted, suppressed, repeated to a fixed number.
+    """The RPN's best boxes of each image: decoded, clipped, sorted, suppressed, and repeated up to a fixed number.
 
     cls_prob: (B, 2A, h, w) after the softmax; channels A.. are the foreground of anchors 0..A-1.
     deltas: (B, 4A, h, w), channel `4 * a + k`, with the training normalisation taken out (times the anchor stds).

@@ -9,9 +9,9 @@ from lib.ops.dispatch import check_floating, run_in_float32, stand_in_on_cuda
 
 
 def psroi_pool(feature: Tensor, rois: Tensor, output_dim: int, pooled_size: int, spatial_scale: float) -> Tensor:
-    """Average each cell of a P x P grid over a RoI from the channel that belongs to that cell.
+    """Divide each RoI into a P x P grid, and average each grid cell over its own channel of the feature map.
 
-    feature: (N, D*P*P, H, W); channel `(d * P + i) * P + j` answers for output d in grid row i, column j.
+    feature: (N, D*P*P, H, W); channel `(d * P + i) * P + j` belongs to output d in grid row i, column j.
     rois: (R, 5) [image, x1, y1, x2, y2]: `image` counts from 0 over N, the corners are network-input pixels, inclusive.
     output_dim, pooled_size: D and P. spatial_scale: feature cells per pixel (1/16 here).
     Returns (R, D, P, P); a grid cell that covers no feature cell is 0. Only `feature` gets a gradient.
@@ -72,7 +72,7 @@ def _edges(first: Tensor, last: Tensor, bins: int, scale: float, cells: int) -> 
 
 
 def _round_half_away(x: Tensor) -> Tensor:
-    """C's `round`: torch's own goes half to even."""
+    """Round half away from zero, as `round` in C; torch rounds half to even."""
     whole = x.trunc()
     return whole + x.sign() * ((x - whole).abs() >= 0.5)
 

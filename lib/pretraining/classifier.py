@@ -1,4 +1,4 @@
-"""A backbone with a linear layer on its mean, to pre-train it on labelled images."""
+"""A backbone with global average pooling and a linear classifier, for pre-training on labelled images."""
 
 from __future__ import annotations
 

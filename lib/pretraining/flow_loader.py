@@ -1,4 +1,4 @@
-"""Batches of frame pairs with their flow, to train a flow network on."""
+"""Batches of frame pairs with their flow, for training a flow network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of a flow network by itself, on pairs whose flow is known (Dosovitskiy et al. 2015), and its errors."""
+"""Pre-training of a flow network on pairs with known flow (Dosovitskiy et al. 2015), and its end-point errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All figures of one run that the report shows; their size does not grow with the number of detections."""
+"""Compute all figures of one run that the report shows; their size does not grow with the number of detections."""
 
 from __future__ import annotations
 

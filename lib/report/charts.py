@@ -274,7 +274,7 @@ def reliability(runs: Sequence[Analysis], theme: Theme) -> Figure:
 
 
 def _readable(colour: tuple[float, ...], theme: Theme) -> str:
-    """The ink or the page's colour, whichever stands out more from `colour`: by the contrast ratio of WCAG."""
+    """The ink or the page's colour, whichever has the larger contrast ratio (WCAG) to `colour`."""
 
     def luminance(rgb: Sequence[float]) -> float:
         linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in rgb[:3]]

@@ -1,4 +1,4 @@
-"""The clips that a run does worst and best on, and pictures of them: ground truth and detections on some frames."""
+"""The best and worst clips of the runs, and pictures of them: ground truth and detections on some frames."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def f1_of_videos(counts: np.ndarray) -> np.ndarray:
 def choose_clips(runs: Sequence[Analysis], count: int = 3) -> list[Choice]:
     """The worst and the best clips by mean F1 of the runs, and those in which the runs' F1 differs most.
 
-    Of equally good clips those with more errors, or more objects found, come first; no clip is chosen twice.
+    Ties are broken by the number of errors, or of objects found; no clip is chosen twice.
     """
     f1 = np.stack([f1_of_videos(run.videos) for run in runs])  # (runs, V)
     known = np.flatnonzero(~np.isnan(f1).all(axis=0))

@@ -1,4 +1,4 @@
-"""Confusion matrix: classes of objects against classes of the detections that match them by place alone."""
+"""Confusion matrix: classes of objects against classes of the detections that match them by IoU alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lib.structures import GroundTruth
 def confusion_matrix(truth: GroundTruth, detections: DetectionTable) -> np.ndarray:
     """(K + 1, K + 1) int64, row: class of the object, column: class of the detection, both from label 1.
 
-    By descending score every detection takes the object with the largest IoU among those that are still free and whose
-    threshold it reaches, whatever the classes. The last row counts detections that take none (there was only
-    background), the last column objects that none takes (missed); the last cell of both is 0.
+    In descending score, every detection is matched with the object of the largest IoU among the unmatched objects whose
+    threshold it reaches, whatever the classes. The last row counts unmatched detections (background), the last column
+    unmatched objects (missed); the cell in both is 0.
     detections: sorted by frame, above the score threshold that is wanted.
     """
     classes = len(truth.class_names)

@@ -1,21 +1,19 @@
 """Types of errors, and the AP that each of them costs (Hoiem et al. 2012, TIDE 2020).
 
-A detection that finds an object by the rules of `lib.evaluation.mean_ap` is correct. Any other is an error of the first
-type that fits, in TIDE's order. An object is "reached" by an IoU of its own threshold (0.5, less for small objects),
-and "touched" by an IoU of 0.1.
+A detection that is matched with an object by the rules of `lib.evaluation.mean_ap` is correct. Any other is an error of
+the first type that applies, in TIDE's order. A detection "reaches" an object if their IoU is at least the object's
+threshold (0.5, less for small objects), and "touches" it if their IoU is at least 0.1.
 
-| type           | the detection                                                               | when it is fixed
-|
-|----------------|-----------------------------------------------------------------------------|--------------------------|
-| localisation   | touches an object of its class, and reaches none of them                    | it finds that object
-| | classification | reaches an object of another class                                          | it finds that object
-| | duplicate      | reaches an object of its class that a higher-scoring detection has found    | it is removed
-| | background     | has an IoU of at most 0.1 with every object of its frame                    | it is removed
-| | both           | any other: touches an object of another class, with class and box wrong     | it is removed
-| | missed         | (an object) no detection finds it, nor is it the object of one of the above | it is no longer
-searched |
+Types, and what happens to the detection when its type is fixed:
 
-Where several errors would find the same object, the one with the highest score finds it and the others are removed; so
+- localisation: it touches an object of its class, and reaches none of them. Fixed: it finds that object.
+- classification: it reaches an object of another class. Fixed: it finds that object.
+- duplicate: it reaches an object of its class that a higher-scoring detection has found. Fixed: it is removed.
+- background: it has an IoU of at most 0.1 with every object of its frame. Fixed: it is removed.
+- both: any other; it touches an object of another class, with class and box wrong. Fixed: it is removed.
+- missed: an object that no detection finds and that none of the errors above refers to. Fixed: it is not searched for.
+
+If several errors would find the same object, the one with the highest score finds it and the others are removed, and so
 are those whose object is found already. Each type is fixed alone; costs do not add up, as one error can hide another.
 """
 

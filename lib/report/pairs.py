@@ -1,4 +1,4 @@
-"""Detections and objects of the same frame, pair by pair: which overlap how much."""
+"""IoU of all pairs of detections and objects in the same frame."""
 
 from __future__ import annotations
 

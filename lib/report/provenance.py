@@ -1,4 +1,4 @@
-"""Where a results file comes from, as far as the files beside it tell: configuration, commit, seed, speed."""
+"""The origin of a results file, read from the files beside it: configuration, commit, seed, speed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SEED = re.compile(r"\bSEED: (\d+)")
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is known of a run; None where nothing says it. ms_per_frame: of computation in the test, without reading."""
+    """The origin of a run; None for what is unknown. ms_per_frame: of computation in the test, without reading."""
 
     config: str | None = None
     commit: str | None = None
@@ -26,11 +26,10 @@ class Provenance:
 
 
 def find_provenance(results: Path) -> Provenance:
-    """Read what the scripts leave beside `results`.
+    """Read the files that the scripts write beside `results`.
 
-    That is <configuration>/<test set>/evaluation.json, which says what made these very results, and timing.json; for
-    what they do not say, the newest <configuration>/<training set>/train.log, whose last run counts. Files that cannot
-    be read are as good as absent.
+    These are <configuration>/<test set>/evaluation.json, which says what produced these results, and timing.json; for
+    missing entries, the last run in the newest <configuration>/<training set>/train.log. Unreadable files are ignored.
     """
     made_with = MadeWith.of_results(results)
     timing = results.with_name(TIMING)

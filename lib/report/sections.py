@@ -24,10 +24,10 @@ _FEW_CLASSES = 12  # whose confusion matrix takes half the page
 
 @dataclass
 class Subject:
-    """What the report is about.
+    """The subject of the report.
 
     truth: of the evaluated frames. clips: all of the image set; `truth.videos` numbers them. image_set: its name and
-    where it is. motion: in words, where motion comes from. sizes: in words, what small and large are. part: in words,
+    path. motion: the origin of the motion, in words. sizes: the meaning of small and large, in words. part: in words,
     if only a part of the image set was evaluated.
     """
 
@@ -153,7 +153,7 @@ def ranges(subject: Subject, runs: Sequence[Analysis]) -> str:
 
 
 def curves(subject: Subject, runs: Sequence[Analysis]) -> str:
-    """Precision and recall: the mean curve, one panel for each class, and what scores are worth."""
+    """Precision and recall: the mean curve, one panel for each class, and the reliability of scores."""
     names, order = subject.class_names, _with_objects(runs)
     mean = subject.chart("mean_curve", "Mean precision against recall", lambda t: charts.mean_curve(runs, t))
     trust = subject.chart("reliability", "Share of correct detections by score", lambda t: charts.reliability(runs, t))

@@ -1,4 +1,4 @@
-"""Backgrounds: one large textured picture, over which the camera moves."""
+"""Backgrounds: one large textured picture over which the camera moves."""
 
 from __future__ import annotations
 

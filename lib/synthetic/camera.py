@@ -1,4 +1,4 @@
-"""What the camera does to the picture: exposure, defocus, sensor noise, JPEG."""
+"""Camera effects: exposure, defocus, sensor noise, JPEG compression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who appears in a clip, where, and how it moves: random scenes, each from its own seed."""
+"""Random scenes: the objects of a clip, their positions and their motion, each scene from its own seed."""
 
 from __future__ import annotations
 

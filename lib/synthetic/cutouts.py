@@ -1,4 +1,4 @@
-"""Cut-outs of the generator's objects flying over its backgrounds: pairs of pictures in which everything moves.
+"""Pairs of pictures in which everything moves: cut-outs of the generator's objects over its backgrounds.
 
 The recipe of Flying Chairs (Dosovitskiy et al. 2015): random affine motions of a background and of what lies on it.
 Cheap, because a background or a sprite is painted once and drawn many times.

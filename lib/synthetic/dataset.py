@@ -1,11 +1,10 @@
-"""A whole synthetic data set: made in parallel, put in place when it is complete, never over something else."""
+"""Write a whole synthetic data set: in parallel, moved into place when it is complete, never over other files."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from lib.files import OutputError, output_errors, read_json, write_json
+from lib.files import OutputError, made_by_dead_process, output_errors, read_json, unique_mark, write_json
 from lib.synthetic.casting import Settings
 from lib.synthetic.catalogue import class_names
 from lib.synthetic.writer import Tally, write_item, write_lists
@@ -63,7 +62,12 @@ def make_dataset(
     other folder is removed than that one and the data set that it replaces.
     progress: wraps an iterable of finished items, given their number.
     """
-    out = Path(os.path.realpath(out))
+    try:
+        out = Path(os.path.realpath(out))
+    except ValueError as error:  # a NUL in the name
+        raise OutputError(f"{os.fspath(out)!r}: cannot be written ({error}); give another name") from error
+    with output_errors(out):
+        _clean_up_after_killed(out)
     known = _recorded(out)
     if known is not None and known["parameters"] == plan.parameters() and not overwrite:
         return _tally(known["contents"]), False
@@ -183,7 +187,21 @@ def _put_in_place(part: Path, out: Path, overwrite: bool) -> None:
 
 def _unused_name(out: Path, purpose: str) -> Path:
     """A new name beside `out`."""
-    return out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.{purpose}")
+    return out.with_name(f".{out.name}.{unique_mark()}.{purpose}")
+
+
+def _clean_up_after_killed(out: Path) -> None:
+    """Remove what runs for `out` that were killed have left beside it; one that was replacing it puts it back."""
+    if not out.parent.is_dir():
+        return
+    for path in out.parent.iterdir():
+        if path.name.startswith(f".{out.name}.") and path.suffix in (".part", ".old") and path.is_dir():
+            if not made_by_dead_process(path.name):
+                continue
+            if path.suffix == ".old" and not out.exists():
+                os.replace(path, out)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _contents(tally: Tally) -> dict:

@@ -1,4 +1,4 @@
-"""Where a flat thing lies in a frame: 2x3 matrices, boxes, motion IoU.
+"""Geometry of flat objects in a frame: poses as 2x3 matrices, boxes, motion IoU.
 
 A pose is a matrix (2, 3) float64 from a picture's own coordinates (see `lib.synthetic.sprites`) to frame pixels;
 whole numbers are pixel centres. Boxes are `(x1, y1, x2, y2)`, 0-based frame pixels, inclusive corners, as in
@@ -13,7 +13,7 @@ MOTION_REACH = 10  # frames before and after that count for the motion IoU (FGFA
 
 
 def to_picture_coordinates(height: int, width: int) -> np.ndarray:
-    """(3, 3) float64 from a picture's pixel indices to its own coordinates: the longer side runs from -1 to 1."""
+    """(3, 3) float64 from a picture's pixel indices to its own coordinates, in which the longer side is -1 to 1."""
     step = 2.0 / max(height, width)
     return np.array([[step, 0, 0.5 * step * (1 - width)], [0, step, 0.5 * step * (1 - height)], [0, 0, 1.0]])
 
@@ -36,7 +36,7 @@ def outline_boxes(poses: np.ndarray, hull: np.ndarray) -> np.ndarray:
 
 
 def clipped(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(T, 4) boxes cut to the frame. Of a box outside it nothing is left: its second corner lies before its first."""
+    """(T, 4) boxes clipped to the frame. A box outside it becomes empty: its second corner lies before its first."""
     corner = np.array([width - 1, height - 1])
     return np.concatenate((np.maximum(boxes[:, :2], 0), np.minimum(boxes[:, 2:], corner)), axis=1)
 

@@ -1,7 +1,8 @@
-"""How things move: a pose for any moment, and motions made to measure.
+"""Trajectories: a pose for any time, with a given motion IoU.
 
-A trajectory is a home plus waves plus steps. Its `gain` scales waves and steps alike, so a motion of a wanted motion
-IoU is found by bisection on one number. Time is in frames; any real number is allowed: the shutter integrates over it.
+A trajectory is a home pose plus waves plus steps. Its `gain` scales waves and steps alike, so that a trajectory with a
+given motion IoU is found by bisection on one number. Time is in frames and may be any real number, because motion blur
+integrates over it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Waves:
 
 @dataclass(frozen=True)
 class Steps:
-    """M changes for good. begin, length: (M,) frames. change: (M, 6)."""
+    """M permanent changes. begin, length: (M,) frames. change: (M, 6)."""
 
     begin: np.ndarray = field(default_factory=lambda: np.zeros(0))
     length: np.ndarray = field(default_factory=lambda: np.ones(0))
@@ -51,7 +52,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """home: (6,) with the size as its logarithm in pixels. trips: steps that the gain leaves alone."""
+    """home: (6,) with the size as its logarithm in pixels. trips: steps that the gain does not scale."""
 
     home: np.ndarray
     waves: Waves
@@ -74,7 +75,7 @@ class Trajectory:
 
 
 def make_trajectory(vary: Generator, kind: str, home: np.ndarray, frames: int) -> Trajectory:
-    """A trajectory of the kind's character about `home` (6,), with a gain of 1."""
+    """A random trajectory of the given kind about `home` (6,), with a gain of 1."""
     size = float(np.exp(home[SIZE]))
     drift = _waves(vary, vary.uniform(18, 60, 3), size * np.array([0.14, 0.1, 0, 0, 0, 0]) + _SWAY)
     mirrored = bool(vary.random() < 0.5)
@@ -137,7 +138,7 @@ def calibrated(
 
 
 def make_camera(vary: Generator, unit: float) -> Waves:
-    """How the picture behind moves, in frame pixels: a hand-held camera that rests, pans or shakes. `unit`: pixels."""
+    """The motion of the background in frame pixels: a hand-held camera that rests, pans or shakes. `unit`: pixels."""
     still = np.array([0.02, 0.02, 0.004, 0.006, 0, 0]) * (unit, unit, 1, 1, 1, 1)
     waves = _waves(vary, vary.uniform(9, 25, 2), still)
     style = vary.choice(4, p=(0.15, 0.35, 0.3, 0.2))

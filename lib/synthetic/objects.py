@@ -1,4 +1,4 @@
-"""Annotations of a clip as ImageNet VID has them: boxes of whole objects cut to the frame, occluded or not."""
+"""Annotations of a clip in ImageNet VID's form: boxes of whole objects clipped to the frame, and occluded flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Closed outlines from a few numbers: the strokes that the shapes of the object classes are drawn with.
+"""Closed outlines from a few numbers, with which the shapes of the object classes are drawn.
 
 Every function returns (n, 2) float64 points (x, y) of a closed outline in the drawing's own units; x points right and
 y down. A `Part` is an outline filled with one material; later parts paint over earlier ones.

@@ -49,9 +49,9 @@ def annotated(clip: Clip, index: int, settings: Settings) -> np.ndarray:
 
 
 def _liveliness(clip: Clip) -> float:
-    """How far the quickest object's centre moves from one frame to the next, at the median (pixels).
+    """Median motion of the fastest object's centre from one frame to the next, in pixels.
 
-    0 for a clip in which an object is out of sight at times.
+    0 for a clip in which an object is out of the frame at times.
     """
     cast = sum(layer.label > 0 for layer in clip.layers)
     if min(len(objects) for objects in clip.objects) < cast:

@@ -1,4 +1,4 @@
-"""Light on the sensor: layers put over each other, each integrated over the time the shutter is open."""
+"""Render a frame: composite the layers of a scene, each averaged over the exposure time (motion blur)."""
 
 from __future__ import annotations
 

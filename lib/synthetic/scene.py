@@ -17,7 +17,7 @@ from lib.synthetic.objects import Objects, annotate
 
 @dataclass(frozen=True)
 class Layer:
-    """One flat thing of the scene. label: its class from 1, 0 for scenery. track_id: -1 for scenery.
+    """One flat object of the scene. label: its class from 1, 0 for scenery. track_id: -1 for scenery.
 
     pixels: (S, S, 4) uint8 BGR, multiplied by alpha, and alpha; the backmost layer may have any height and width and
         has no alpha: (h, w, 3).
@@ -40,7 +40,7 @@ class Layer:
 class Clip:
     """`frames` frames of height x width pixels; `layers[0]` is the background.
 
-    Everything about a frame can be asked for in any order and at any time: nothing is kept but the layers.
+    The methods can be called for any frame in any order: only the layers are stored.
     """
 
     height: int

@@ -1,4 +1,4 @@
-"""The ten object classes that a data set has by default: drawings that differ in silhouette and in structure.
+"""The ten default object classes: drawings that differ in silhouette and structure.
 
 Each function draws one individual: `vary` is its random generator, so that no two have the same proportions. The list
 of all thirty classes is `lib.synthetic.catalogue`.

@@ -1,4 +1,4 @@
-"""A sprite: one individual of a class as a picture with transparency, and its outline."""
+"""Sprites: one individual of a class as a picture with transparency, and its outline."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sprite:
 
 
 def make_sprite(vary: Generator, label: int, size: int, hue: float | None = None) -> Sprite:
-    """One individual of class `label` (from 1), `size` pixels square; `hue` is that of a background to hide on."""
+    """One individual of class `label` (from 1), `size` pixels square; hue: of a background that it should resemble."""
     return _painted(vary, DRAWINGS[label - 1](vary), size, hue)
 
 
@@ -51,7 +51,7 @@ def _painted(vary: Generator, parts: list[Part], size: int, hue: float | None) -
 
 
 def make_scenery(vary: Generator, size: int, hue: float) -> Sprite:
-    """Something that is of no class: a post, a bush or a boulder in the colours of the background."""
+    """An object of no class: a post, a bush or a boulder in the colours of the background."""
     kind = vary.integers(3)
     if kind == 0:
         wide = vary.uniform(0.07, 0.14)
@@ -91,7 +91,7 @@ def _fitted(parts: list[Part]) -> list[Part]:
 
 
 def _drawn(parts: list[Part], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Paint by numbers: (size, size) uint8 of material + 1 (0 is nothing), and (size, size) uint8 of inked outlines."""
+    """Label maps: (size, size) uint8 of material + 1 (0: empty), and (size, size) uint8 of drawn outlines."""
     material, ink = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
     line = max(1, round(size / 160))
     for points, kind in parts:
@@ -103,7 +103,7 @@ def _drawn(parts: list[Part], size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _coloured(vary: Generator, material: np.ndarray, size: int, hue: float | None) -> np.ndarray:
-    """(2S, 2S, 3) float32: the painting by numbers filled with this individual's colours and patterns."""
+    """(2S, 2S, 3) float32: the label maps filled with this individual's colours and patterns."""
     base = vary.random() if hue is None else hue + vary.normal(0, 0.03)
     other = base + vary.choice([0.08, -0.08, 0.33, -0.33, 0.5])
     rich = vary.uniform(0.35, 0.95) if hue is None else vary.uniform(0.2, 0.6)

@@ -26,7 +26,7 @@ SURROUNDINGS = 3.0  # cells around an object that true flow moves with it
 
 
 class TrueFlowError(InputError):
-    """A flow that is not known; the message says why."""
+    """A flow that is unknown; the message says why."""
 
 
 class TrueFlow:
@@ -42,7 +42,7 @@ class TrueFlow:
         self._clip: tuple[str, Clip] | None = None  # of the latest video
 
     def __call__(self, frames: Sequence[Frame], others: Sequence[Frame]) -> Tensor:
-        """The flow from each of N `frames` to the one of `others` in the same place: (N, 2, h, w), in cells."""
+        """The flow from each of N `frames` to the frame at the same index of `others`: (N, 2, h, w), in cells."""
         pairs = zip(frames, others, strict=True)
         return torch.from_numpy(np.stack([self._between(frame, other) for frame, other in pairs]))
 
@@ -71,10 +71,10 @@ class TrueFlow:
 
 
 def with_surroundings(flow: np.ndarray, objects: np.ndarray, reach: float = SURROUNDINGS) -> np.ndarray:
-    """`flow` (2, h, w) with that of the nearest object in the cells up to `reach` cells from one; objects: (h, w) bool.
+    """`flow` (2, h, w) with the nearest object's flow in all cells up to `reach` cells from it; objects: (h, w) bool.
 
-    The features of an object reach as far around it as their receptive fields. Were they read along the background's
-    flow, the object's rim would stay behind, and be seen twice.
+    The features of an object extend around it as far as their receptive fields. If they were warped along the
+    background's flow, the object's border would stay in place and appear twice.
     """
     if not objects.any():
         return flow

@@ -1,4 +1,4 @@
-"""Clips on disk in the layout of ILSVRC2015: images, annotations, lists (docs/rules.md, section 4)."""
+"""Write clips in the layout of ILSVRC2015: images, annotations, lists (docs/rules.md, section 4)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FOLDER_SIZE = 1000  # videos or stills in one folder
 
 @dataclass
 class Tally:
-    """What has been written: annotated objects in `motion` by speed (videos only), in `classes` by label."""
+    """Counts of the annotated objects written: `motion` by speed (videos only), `classes` by label."""
 
     videos: int = 0
     stills: int = 0

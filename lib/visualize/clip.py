@@ -1,4 +1,4 @@
-"""Write videos that browsers play, contact sheets and pictures side by side.
+"""Contact sheets, pictures side by side, and image files.
 
 Images are (H, W, 3) uint8 in BGR order, as OpenCV reads them.
 """
@@ -7,98 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 import cv2
 import numpy as np
 
-from lib.errors import InputError
-from lib.files import OutputError, replacing, writing
+from lib.files import OutputError, writing
 from lib.visualize.draw import draw_caption
 
-# VP9 is the one codec of OpenCV's wheel that browsers play: it has no H.264 encoder, and MPEG-4 part 2 they refuse.
-_FOURCC = {".webm": "VP90", ".mp4": "vp09"}
 _GREY = 32  # of the space around pictures
-
-
-class VideoError(InputError):
-    """A video that cannot be written; the message names the file and what to do."""
-
-
-class VideoWriter:
-    """Writes a VP9 video, in a `with` block, under its final name only when it is complete.
-
-    path: ends in `.webm` or `.mp4`. fps: frames a second, above 0.
-    The first frame sets the size, less one row or column where it is odd (VP9 has colour at half resolution); frames of
-    another size are shrunk or enlarged to fit inside it, on grey. An error inside the block leaves no file behind.
-
-    Raises VideoError for another ending, a bad frame rate, a video that cannot be opened, no frame at all, or a written
-    file from which not every frame can be read back; OutputError for a path that cannot be written.
-    """
-
-    def __init__(self, path: str | os.PathLike, fps: float) -> None:
-        self.path = Path(path)
-        self.count = 0
-        if self.path.suffix.lower() not in _FOURCC:
-            raise VideoError(f"{self.path}: a video's name must end in .webm or .mp4")
-        if not 0 < fps <= 1000:
-            raise VideoError(f"{self.path}: a video cannot have {fps} frames a second; give a number above 0")
-        self.fps = float(fps)
-        self._stack = ExitStack()
-        self._temporary = self.path
-        self._writer: cv2.VideoWriter | None = None
-        self._size_hw = (0, 0)
-
-    def __enter__(self) -> VideoWriter:
-        with ExitStack() as stack:
-            self._temporary = stack.enter_context(replacing(self.path))
-            stack.push(self._finish)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
-
-    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-        if kind is None:
-            self._check()
-
-    def write(self, image: np.ndarray) -> None:
-        """Append one (H, W, 3) uint8 BGR image."""
-        if self._writer is None:
-            self._open(image)
-        self._writer.write(np.ascontiguousarray(fit(image, self._size_hw)))
-        self.count += 1
-
-    def _open(self, image: np.ndarray) -> None:
-        rows, columns = (max(2, side - side % 2) for side in image.shape[:2])
-        self._size_hw = (rows, columns)
-        code = cv2.VideoWriter_fourcc(*_FOURCC[self.path.suffix.lower()])
-        writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.fps, (columns, rows))
-        if not writer.isOpened():
-            raise VideoError(
-                f"{self.path}: OpenCV {cv2.__version__} cannot write VP9 here; install the wheel that requirements.txt "
-                "pins (pip install opencv-python), and run tools/doctor.py to see what it can write"
-            )
-        self._writer = writer
-
-    def _check(self) -> None:
-        if self.count == 0:
-            raise VideoError(f"{self.path}: no frame was written, so there is no video")
-        # Counted from the container, which is cheap; decoding each frame would take as long again as a long clip.
-        reader = cv2.VideoCapture(str(self._temporary), cv2.CAP_FFMPEG)
-        found = int(round(reader.get(cv2.CAP_PROP_FRAME_COUNT))) if reader.isOpened() else 0
-        readable = reader.isOpened() and reader.read()[0]
-        reader.release()
-        if not readable or abs(found - self.count) > 1:
-            raise VideoError(f"{self.path}: {self.count} frames were written, {found} can be read; is the disk full?")
 
 
 class ContactSheet:

@@ -60,9 +60,22 @@ def test_broken_list_is_named_with_its_line(toy, lines, message):
         load_image_set(toy, "VID_x")
 
 
-def test_missing_list(toy):
-    with pytest.raises(DatasetError, match=r"VID_none\.txt: cannot be read .* is '.*' the folder with Data"):
+def test_a_missing_list_is_answered_with_the_missing_step(toy, tmp_path):
+    there = r"no such list \(DET_train, VID_train, VID_val_frames, VID_val_videos\)"
+    with pytest.raises(DatasetError, match=rf"VID_none\.txt: {there}; give one of these .*make_image_sets\.py"):
         load_image_set(toy, "VID_none")
+    with pytest.raises(DatasetError, match=rf"DET_x\.txt: {there}.*--preset configs/presets/vid_only\.yaml"):
+        load_image_set(toy, "DET_x")
+    with pytest.raises(
+        DatasetError, match=r"VID_x\.txt: there is no folder '.*nowhere'; correct dataset\.dataset_path"
+    ):
+        load_image_set(tmp_path / "nowhere", "VID_x")
+    (tmp_path / "new" / "Data").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"no list is there yet; make them: python tools/make_image_sets\.py"):
+        load_image_set(tmp_path / "new", "VID_x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"is '.*empty' the folder with Data, Annotations and ImageSets"):
+        load_image_set(tmp_path / "empty", "VID_x")
 
 
 @pytest.mark.parametrize(

@@ -88,5 +88,5 @@ def test_nothing_left_names_both_sides(toy):
 
 
 def test_unknown_set_is_an_error(toy):
-    with pytest.raises(DatasetError, match=r"VID_none\.txt: cannot be read"):
+    with pytest.raises(DatasetError, match=r"VID_none\.txt: no such list"):
         load_roidb(toy, "DET_train+VID_none", IMAGENET_VID, toy / "cache")

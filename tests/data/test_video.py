@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.data.frame_files import natural_key
 from lib.data.transforms import ImageError, Preprocessing, resize, to_tensor
-from lib.data.video import SourceError, SourceFrame, natural_key, network_frames, open_frames
+from lib.data.video import SourceError, SourceFrame, network_frames, open_frames
 
 
 def _write_images(folder, names, size_hw=(12, 16)):

@@ -1,4 +1,4 @@
-"""The processes that read samples: deaf to signals, and one plain error when one of them dies."""
+"""Reader processes: they ignore signals, and the death of one is one clear error."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_samples_come_in_order(workers):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_workers_are_deaf_to_what_a_terminal_and_a_scheduler_send(number):
-    """From the moment that they exist: the first signal is sent as soon as the loader has made them."""
+def test_workers_ignore_signals_of_their_process_group(number):
+    """From the beginning: the first signal is sent as soon as the loader has started them."""
     samples = read(Numbers())
     found = [next(samples)]
     for _ in range(5):
@@ -56,8 +56,8 @@ def test_workers_are_deaf_to_what_a_terminal_and_a_scheduler_send(number):
     assert found + list(samples) == list(range(12))
 
 
-def test_a_signal_in_the_moment_of_the_start_harms_nobody():
-    """Its own process group is signalled by a worker, before its fellow has begun."""
+def test_a_signal_while_workers_start_is_ignored():
+    """A worker signals its own process group before the other worker has started."""
     code = """
 import os, signal
 from torch.utils.data import DataLoader
@@ -87,8 +87,8 @@ def test_the_process_itself_hears_signals_as_before():
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
-def test_a_death_is_told_when_a_sample_is_asked_for_and_not_before():
-    """Between two samples, this process may be in the middle of an update."""
+def test_the_death_of_a_worker_is_raised_with_the_next_sample():
+    """And not before: between two samples, this process may be in the middle of an update."""
     samples = read(Numbers())
     next(samples)
     worker = multiprocessing.active_children()[0]
@@ -100,8 +100,8 @@ def test_a_death_is_told_when_a_sample_is_asked_for_and_not_before():
         next(samples)
 
 
-def test_half_a_message_is_not_waited_for():
-    """The fellow of the killed worker keeps their pipe open: the other half would be waited for without end."""
+def test_a_partial_message_of_a_killed_worker_does_not_block():
+    """Another worker keeps the pipe of the killed one open: reading the rest of its message would block for ever."""
 
     def kill_in_the_middle():
         def send_half(self, content):
@@ -139,7 +139,7 @@ def test_errors_of_a_user_and_of_the_code_are_told_apart():
             list(read(Numbers({3: wrong}), workers))
 
 
-def test_a_loader_that_is_left_behind_does_not_keep_the_process_alive():
+def test_an_unused_loader_does_not_keep_the_process_alive():
     """As after an error whose traceback holds it."""
     code = """
 import torch

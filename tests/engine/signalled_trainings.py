@@ -87,8 +87,6 @@ def send(number: int, process: int) -> bool:
 
 def main(root: Path, number: int) -> None:
     torch.set_num_threads(1)
-    for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):  # under nohup the first is ignored, by trainings too
-        signal.signal(each, signal.SIG_DFL if each != signal.SIGINT else signal.default_int_handler)
     commit()  # asks git once for all
     data = TrainingSet(
         load_roidb(write_toy(root / "toy"), "DET_train+VID_train", IMAGENET_VID, root / "cache"),

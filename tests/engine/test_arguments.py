@@ -73,8 +73,8 @@ def test_training_needs_a_configuration_and_the_rest_does_not(capsys):
 
 def test_what_a_demo_is_asked_to_write(cfg_file):
     def settings(*more):
-        parsed = arguments.demo_parser("").parse_intermixed_args([*cfg_file, "--source", "a", "--out", "b", *more])
-        return arguments.demo_settings(parsed)
+        parsed = arguments.demo_parser("").parse_intermixed_args([*cfg_file, *more])
+        return arguments.demo_settings(parsed, Path("b"))
 
     plain = settings()
     assert (plain.folder, plain.min_score, plain.file_score, plain.clip) == (Path("b"), 0.7, 0.7, "demo.mp4")
@@ -82,8 +82,16 @@ def test_what_a_demo_is_asked_to_write(cfg_file):
     assert settings("--min-score", "0.4").file_score == 0.4
     assert settings("--min-score", "0.4", "--file-score", "0.1").file_score == 0.1
     assert settings("--no-clip").clip == ""
-    more = settings("--fps", "12.5", "--pictures")
-    assert (more.fps, more.pictures) == (12.5, True)
+    assert (plain.codec, plain.show) == ("h264", ())
+    more = settings("--fps", "12.5", "--pictures", "--codec", "vp9", "--show", "flow, keys")
+    assert (more.fps, more.pictures, more.codec, more.show) == (12.5, True, "vp9", ("flow", "keys"))
+    assert settings("--show", "all").show == ("all",)
+
+
+def test_what_cannot_be_shown_is_named(cfg_file, capsys):
+    with pytest.raises(SystemExit):
+        arguments.demo_parser("").parse_intermixed_args([*cfg_file, "--show", "flow,depth"])
+    assert "--show: must be 'all' or some of flow,features,weights,keys, not 'depth'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["toaster", "cuda:x", "meta", f"cuda:{torch.cuda.device_count()}"])

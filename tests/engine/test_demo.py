@@ -18,10 +18,11 @@ from lib.config import load_config
 from lib.data.classes import Classes
 from lib.data.transforms import ImageError
 from lib.data.video import FrameSource, SourceError, SourceFrame, open_frames
-from lib.engine.demo import DemoOutput, DemoSettings, JSONDetections, display_scale
+from lib.engine.demo import DemoOutput, DemoSettings, JSONDetections
 from lib.engine.run import Method
 from lib.models.postprocess import RawDetections
 from lib.video_detector import VideoDetector
+from lib.visualize.annotate import display_scale
 
 CLASSES = Classes(("red ball", "car"), ("n1", "n2"))
 CFG = load_config(None, ["SCALES=[[24, 64]]", "network.PIXEL_MEANS=[0, 0, 0]"])

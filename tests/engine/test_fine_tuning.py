@@ -106,7 +106,7 @@ def test_the_same_classes_are_taken_whole(tmp_path):
     assert all(torch.equal(value, after.state_dict()[name]) for name, value in source.state_dict().items())
 
 
-def test_as_many_classes_of_other_names_are_not_taken_for_the_same(tmp_path):
+def test_equally_many_classes_of_other_names_are_not_assumed_equal(tmp_path):
     source = detector(ANIMALS, seed=1)
     own = Classes(("car", "bus", "van"), ("car", "bus", "van"))
     before, after = load(checkpoint(tmp_path / "a.pth", source, ANIMALS), own)

@@ -16,6 +16,7 @@ from lib.engine.checkpoint import CheckpointError, CheckpointFolder
 from lib.engine.run import open_run
 from lib.engine.testing import folder_suffix
 from lib.files import FolderInUseError
+from lib.models.inference_form import prepare_for_inference
 from tests.models.small import small_rfcn
 from tests.models.small_checkpoints import (
     CLASSES,
@@ -76,7 +77,9 @@ def test_a_checkpoint_that_says_what_it_is_needs_no_configuration(tmp_path):
     assert run.cfg == expected
     model = run.load_model(run.trained_classes())
     assert not model.training
-    assert all(torch.equal(value, small_rfcn().state_dict()[name]) for name, value in model.state_dict().items())
+    expected = prepare_for_inference(small_rfcn()).state_dict()
+    assert list(model.state_dict()) == list(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
 
 def test_presets_change_what_a_checkpoint_says(tmp_path):
@@ -189,7 +192,7 @@ def test_a_number_of_classes_is_checked(cfg_file, tmp_path):
 def test_random_weights_follow_the_seed(cfg_file, tmp_path):
     runs = [open_run(RFCN, CPU, cfg_file, overrides=[f"TRAIN.SEED={seed}"], needs_weights=False) for seed in (0, 0, 1)]
     states = [run.load_model(CLASSES).state_dict() for run in runs]
-    name = "features.feat_conv_3x3.weight"
+    name = "features.feat_conv_3x3.conv.weight"
     assert torch.equal(states[0][name], states[1][name])
     assert not torch.equal(states[0][name], states[2][name])
 

@@ -196,7 +196,7 @@ def test_an_interrupted_test_goes_on_after_its_last_whole_video(run, folder, mon
     assert (folder / "detections.txt").read_bytes() == whole
 
 
-def test_an_interrupted_test_of_other_weights_is_not_gone_on_with(run, folder, monkeypatch, tmp_path):
+def test_an_interrupted_test_of_other_weights_is_not_continued(run, folder, monkeypatch, tmp_path):
     context = stop_after(3, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run()

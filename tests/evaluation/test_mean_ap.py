@@ -110,7 +110,7 @@ def test_equal_scores_keep_the_order_of_frames_then_of_the_file():
     assert mean_ap(truth, table(last), ranges=everything)[0].ap[0] == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
-def test_a_detection_that_loses_its_object_takes_the_next_best_that_is_free():
+def test_a_detection_whose_best_object_is_matched_takes_the_next_best():
     a, b, c = (0, 0, 99, 99), (0, 20, 99, 119), (0, 40, 99, 139)
     truth = make_truth([(0, 1, *box, track) for track, box in enumerate((a, b, c))], [1], 1)
     chain = [(0, 1, 0.9, *a), (0, 1, 0.8, 0, 2, 99, 101), (0, 1, 0.7, 0, 17, 99, 116)]

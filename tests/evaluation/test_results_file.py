@@ -115,7 +115,7 @@ def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path):
     assert path.read_text() == ""
 
 
-def test_a_file_that_its_writer_finishes_at_that_moment_is_not_taken(tmp_path, monkeypatch):
+def test_a_file_renamed_before_the_lock_is_not_reused(tmp_path, monkeypatch):
     """Between the opening and the lock the other run may end: its results must not be cut off."""
     part, lock, calls = tmp_path / "a.part", files._lock, []
     part.write_text(LINE)

@@ -38,7 +38,7 @@ def test_similarity_and_weights_are_the_recorded_ones(golden):
 def test_gradients_in_double_precision():
     torch.manual_seed(0)
     x, y = (torch.randn(1, 2, 3, 2, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    counts = torch.tensor([2, 1])
+    counts = torch.tensor([[2, 1]])
     assert torch.autograd.gradcheck(lambda a, b: aggregation_weights(cosine_similarity(a, b), counts), (x, y))
 
 
@@ -52,10 +52,10 @@ def test_a_count_is_that_many_equal_frames():
     torch.manual_seed(0)
     similarities = torch.randn(2, 3, 1, 4, 5)
     repeated = aggregation_weights(similarities[:, [0, 1, 1, 1, 2]])
-    counted = aggregation_weights(similarities, torch.tensor([1, 3, 1]))
+    counted = aggregation_weights(similarities, torch.tensor([[1, 3, 1]] * 2))
     torch.testing.assert_close(counted[:, 1], repeated[:, 1:4].sum(dim=1))
     torch.testing.assert_close(counted[:, [0, 2]], repeated[:, [0, 4]])
-    torch.testing.assert_close(aggregation_weights(similarities, torch.ones(3)), aggregation_weights(similarities))
+    torch.testing.assert_close(aggregation_weights(similarities, torch.ones(2, 3)), aggregation_weights(similarities))
 
 
 def test_embedding_is_three_convolutions_that_begin_as_the_originals():

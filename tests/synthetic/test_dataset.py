@@ -184,7 +184,7 @@ def test_what_comes_to_the_place_meanwhile_is_not_replaced(tmp_path):
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["set", "set/photo.jpg"]
 
 
-def test_what_a_user_put_into_a_data_set_is_not_overwritten_with_it(tmp_path):
+def test_a_users_files_in_a_data_set_are_not_overwritten(tmp_path):
     make_dataset(tmp_path / "set", SMALLEST)
     (tmp_path / "set" / "notes").mkdir()
     (tmp_path / "set" / "notes" / "a.txt").write_text("precious")

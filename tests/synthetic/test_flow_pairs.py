@@ -103,7 +103,7 @@ def test_mirrored_pairs_keep_their_meaning(shifted):
     assert kinds == set(itertools.product((-16.0, 16.0), (-32.0, 32.0)))
 
 
-def test_every_thing_of_a_pool_stays_for_a_while_and_is_never_in_two_slots():
+def test_items_of_a_pool_are_reused_and_are_never_in_two_slots():
     slots = 8
     seen: dict[int, list[int]] = {}
     for number in range(0, 4 * LIFE, 64):

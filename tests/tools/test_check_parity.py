@@ -151,7 +151,7 @@ def test_a_set_of_an_unknown_name_fails(tmp_path, name):
     assert [row["array"] for row in rows] == ["(set)"]
 
 
-def test_loops_of_rfcn_have_no_references_and_need_nothing_else_less(some):
+def test_loops_of_rfcn_need_no_references_but_everything_else(some):
     folder = some("loops_dff")
     path = folder / "loops_dff_public.npz"
     with np.load(path, allow_pickle=False) as file:

@@ -1,6 +1,7 @@
 """The command, over files of all kinds: there and back bit for bit, and every parameter accounted for."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from dff.model import build_dff
 from fgfa.model import build_fgfa
 from lib.checkpoints.mxnet_params import ParamsFile, read_params, write_params
 from lib.config import to_dict
-from lib.engine.checkpoint import CheckpointFolder, save_tensors
+from lib.data.classes import Classes
+from lib.engine.checkpoint import IDENTITY, CheckpointFolder, Identity, read_identity, save_tensors
 from lib.engine.weights import load_backbone, load_flow, load_weights
 from lib.errors import InputError
 from lib.models.flownet_s import FlowNetS
@@ -233,3 +235,79 @@ def test_what_cannot_be_converted_is_said_in_a_line(tmp_path, run):
     with pytest.raises(SystemExit) as end:
         run(tmp_path / "a.params", tmp_path / "out.onnx")
     assert end.value.code == 2
+
+
+def trained_checkpoint(folder, model, method):
+    """As training writes it, with a momentum for every weight."""
+    classes = Classes(tuple(f"class {n}" for n in range(1, NUM_CLASSES)), tuple(f"n{n}" for n in range(1, NUM_CLASSES)))
+    identity = Identity(method, to_dict(small_config()), classes, "my_run", commit="abc")
+    state = {"optimizer": {name: value.clone() for name, value in model.state_dict().items()}}
+    progress = {"epoch": 2, "batch": 0, "iteration": 9, "metrics": {}}
+    return save_tensors({"model": model.state_dict(), **state, **progress, **identity.to_content()}, folder / "a.pth")
+
+
+@pytest.mark.parametrize("kind", ["rfcn", "dff", "fgfa"])
+def test_half_the_bytes_of_a_trained_checkpoint(tmp_path, run, kind, caplog):
+    """Weights, identity and nothing else; the tool says how far float16 is from float32, and that is true."""
+    model = network(kind)
+    path = trained_checkpoint(tmp_path, model, kind)
+    status, out, error = run(path, tmp_path / "half.pth", "--half", "--quiet")
+    assert (status, error) == (0, "")
+    content = torch.load(tmp_path / "half.pth", weights_only=True)
+    assert set(content) == {"model", *IDENTITY}
+    before, after = read_identity(path), read_identity(tmp_path / "half.pth")
+    assert replace(after, stored="") == before
+    assert after.stored == "float16"
+
+    loaded = network(kind)
+    with caplog.at_level("INFO"):
+        load_weights(loaded, tmp_path / "half.pth")
+    assert f"{tmp_path / 'half.pth'}: stored in float16, loaded as float32" in caplog.text
+    changes, relative = [], []
+    for name, value in model.state_dict().items():
+        found = loaded.state_dict()[name]
+        assert found.dtype == value.dtype, name
+        if value.dim() < 2:
+            assert torch.equal(found, value), name
+        else:
+            assert torch.equal(found, torch.from_numpy(value.numpy().astype(np.float16).astype(np.float32))), name
+            changes.append(float((found - value).abs().max()))
+            relative.append(changes[-1] / max(float(value.abs().max()), 1e-9))  # DFF's scale weights are 0
+    said = re.search(r"changes by at most (\S+), and by at most (\S+) of the largest", out)
+    assert float(said[1]) == pytest.approx(max(changes), rel=0.1)
+    assert float(said[2]) == pytest.approx(max(relative), rel=0.1)
+    assert 0 < max(relative) <= 2**-11
+
+    assert run(path, tmp_path / "again" / "half.pth", "--half")[0] == 0
+    assert (tmp_path / "again" / "half.pth").read_bytes() == (tmp_path / "half.pth").read_bytes()
+    whole = tmp_path / "whole.pth"
+    assert run(path, whole)[0] == 0
+    assert read_identity(whole) == before
+    assert (tmp_path / "half.pth").stat().st_size < 0.75 * whole.stat().st_size
+
+
+def test_half_stored_weights_become_float32_elsewhere(tmp_path, run):
+    path = trained_checkpoint(tmp_path, network("rfcn"), "rfcn")
+    assert run(path, tmp_path / "half.pth", "--half")[0] == 0
+    for target in ("b.params", "b.pth"):
+        status, out, _ = run(tmp_path / "half.pth", tmp_path / target)
+        assert status == 0
+        assert bool(re.search("^dropped +method", out, re.M)) == (target == "b.params")
+    assert {str(array.dtype) for array in read_params(tmp_path / "b.params").arrays} == {"float32"}
+    assert read_identity(tmp_path / "b.pth").stored == ""
+    state = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_what_half_cannot_store_is_refused(tmp_path, run, capsys):
+    model = network("rfcn")
+    with torch.no_grad():
+        model.detector.head.rfcn_bbox.weight[0, 0] = 7e4
+    path = trained_checkpoint(tmp_path, model, "rfcn")
+    status, _, error = run(path, tmp_path / "half.pth", "--half")
+    assert status == 2
+    assert re.search(r"a\.pth: .*rfcn_bbox.* has a value of 70000, too large for float16", error)
+    with pytest.raises(SystemExit):
+        main([str(path), str(tmp_path / "a.params"), "--half"])
+    assert "--half is for .pth files" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]

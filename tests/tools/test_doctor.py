@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +87,24 @@ def test_weights_by_the_originals_prefix_and_epoch(tmp_path, suffix):
         (tmp_path / name).touch()
     assert _levels(found()) == [("ok", subject) for subject in subjects]
     assert [finding.text for finding in found()][1] == str(tmp_path / f"r101-0003.{suffix}")
+
+
+def test_weights_of_torchvision_are_not_called_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+
+    def found(name):
+        overrides = [f"network.pretrained=torchvision:{name}"]
+        return next(f for f in doctor.check_configured(None, overrides) if f.subject == "backbone weights")
+
+    before = found("ResNet101_Weights.IMAGENET1K_V1")
+    assert before.level == "ok"
+    assert "not here yet; the first training downloads it to" in before.text
+    path = Path(before.text.rpartition(" to ")[2])
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert found("ResNet101_Weights.IMAGENET1K_V1").text.endswith(f"downloaded already, {path}")
+    unknown = found("ResNet101_Weights.V9")
+    assert (unknown.level, "none of torchvision's ResNet weights" in unknown.text) == ("note", True)
 
 
 def test_a_prefix_that_is_a_folder_is_no_file(tmp_path):

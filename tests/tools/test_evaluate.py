@@ -171,7 +171,7 @@ def write_unfinished(path, done_lines, more, done):
 
 
 @pytest.mark.parametrize("name", ["run.txt", "run.txt.part"])
-def test_a_run_that_is_still_going_is_evaluated_as_far_as_it_is(tmp_path, three_videos, capsys, name):
+def test_an_unfinished_run_is_evaluated_on_its_finished_videos(tmp_path, three_videos, capsys, name):
     done = f"1 1 0.9000 {AIRPLANE}\n3 1 0.8000 {AIRPLANE}\n5 1 0.7000 {AIRPLANE}\n"
     write_unfinished(tmp_path / "run.txt", done, "6 1 0.9500 60.00 60.00 9", done=2)
     figures = run(tmp_path, "--dataset-path", three_videos, "--results", tmp_path / name)

@@ -81,7 +81,8 @@ def test_an_image_of_two_classes_is_there_twice_and_workers_do_not_matter(tmp_pa
 def test_annotations_alone_will_do_and_only_what_is_asked_for_is_made(tmp_path):
     root = write_toy(tmp_path / "toy")
     (root / "Data").rename(tmp_path / "elsewhere")
-    assert find_videos(root, "val") == {"val/b": 3, "val/c": 2}
+    lengths = {name: len(stems) for name, stems in find_videos(root, "val").items()}
+    assert lengths == {"val/b": 3, "val/c": 2}
     tool.main(["--dataset-path", str(root), "--out", str(tmp_path / "out"), "--only", "VID_val_videos"])
     assert list(lists(tmp_path / "out")) == ["VID_val_videos"]
 

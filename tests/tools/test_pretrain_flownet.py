@@ -83,7 +83,7 @@ def test_clips_of_a_data_set_and_flying_chairs(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--data", "nowhere"], r"nowhere/synthetic\.json: cannot be read"),
+        (["--data", "nowhere"], r"nowhere/synthetic\.json: there is no such file"),
         (["--chairs", "nowhere"], r"nowhere: 0 files"),
         (["--size", "wide"], r"--size is like 320x240, not 'wide'"),
         (["--size", "32x32"], r"32x32 is too small"),

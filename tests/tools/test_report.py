@@ -178,7 +178,7 @@ def test_missing_motion_is_said(tmp_path, data):
     assert "<two>" in words_of(page)
 
 
-def test_a_run_that_is_still_going_is_compared_on_what_it_has_done(tmp_path, data, capsys):
+def test_an_unfinished_run_is_compared_on_its_finished_clips(tmp_path, data, capsys):
     whole, going = results_of(data, tmp_path, 0), results_of(data, tmp_path, 1)
     lines = going.read_text().splitlines(keepends=True)
     done = "".join(line for line in lines if int(line.split()[0]) <= 6)

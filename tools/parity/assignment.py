@@ -1,4 +1,4 @@
-"""layers_*: which anchors and RoIs are trained to be what."""
+"""layers_*: training targets of anchors and RoIs."""
 
 from __future__ import annotations
 

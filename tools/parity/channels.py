@@ -1,4 +1,4 @@
-"""Recordings of wide maps hold only some of their channels: which ones."""
+"""The channels that recordings of wide maps hold; they store only some of them."""
 
 from __future__ import annotations
 

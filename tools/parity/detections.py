@@ -1,4 +1,4 @@
-"""Comparing detections where equal scores, or scores that rounding makes equal, have no order of their own."""
+"""Compare detections whose order is undefined where scores are equal, or equal after rounding."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def _places(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _order_is_free(place: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether every two rows that changed their order have scores that rounding could swap."""
+    """Whether all rows that changed their order have scores that rounding could swap."""
     first, second = np.nonzero(np.triu(place[:, None] > place[None, :], k=1))
     return bool((np.abs(expected[first, 5] - expected[second, 5]) <= 2 * SCORES).all())
 
 
 def not_suppressed(boxes: np.ndarray, scores: np.ndarray, kept: np.ndarray, threshold: float, least: float) -> str:
-    """Why `kept` (indices) cannot be what NMS leaves of one class, "" if it can, in whatever order ties are taken.
+    """Why `kept` (indices) cannot be the result of NMS for one class; "" if it can, for some order of ties.
 
     That is so exactly when no two kept boxes overlap by more than `threshold`, and every other box that scores `least`
     or more overlaps a kept one that scores no less.

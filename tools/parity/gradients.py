@@ -96,7 +96,7 @@ def _sums(recording: Recording, gradients: Mapping[str, np.ndarray], noise: floa
 
 
 def _sum_scale(norm: float, size: int, noise: float) -> float:
-    """What the error of a gradient's sum is measured by: its largest possible value, or less if all entries agree."""
+    """The scale of the error of a gradient's sum: its largest possible value, or less if all entries agree."""
     return norm * min(np.sqrt(size), max(_SUM_OF_NOISE * min(noise, ENTRY), _LEAST_SUM_OF_NORM) / SUM)
 
 
@@ -115,7 +115,7 @@ def _compare_whole(recording: Recording, name: str, gradient: np.ndarray) -> Non
 
 
 def _norm_limit(error: float) -> tuple[float, str]:
-    """The bound for an error of a norm, and what to say of it."""
+    """The bound for an error of a norm, and a note on it."""
     return (KINKS, f"above {NORM:g}, within what ReLU kinks may do") if NORM < error <= KINKS else (NORM, "")
 
 

@@ -1,4 +1,4 @@
-"""layers_*: single layers and rules. Which cases there are, and how large, follows from the names of the arrays."""
+"""layers_*: single layers and rules. The cases and their sizes follow from the names of the arrays."""
 
 from __future__ import annotations
 
@@ -128,9 +128,9 @@ def _similarity(recording: Recording) -> None:
 
 
 def _max_pool(recording: Recording) -> None:
-    """Through a ResNet without stages whose first convolution hands on what it gets.
+    """Max pooling, run through a ResNet without stages whose first convolution is the identity.
 
-    Its ReLU lets everything through once the map is raised above 0, and the maximum rises with it.
+    A constant that makes the map positive is added before, so that the ReLU has no effect, and subtracted after.
     """
     x = _tensor(recording, "maxpool_x")
     net = ResNet(18, width=x.shape[1], bn_eps=0)
@@ -275,7 +275,7 @@ def ties_sorted(rows: np.ndarray) -> np.ndarray:
 
 
 def _not_left(boxes: np.ndarray, scores: np.ndarray, wanted: np.ndarray, least: float) -> str:
-    """Why `wanted` cannot be what NMS leaves of one class; "" if it can."""
+    """Why `wanted` cannot be the result of NMS for one class; "" if it can."""
     if len(np.unique(scores[scores >= least])) == (scores >= least).sum():
         return "other detections than recorded"
     if (np.diff(wanted[:, 5]) > 0).any():

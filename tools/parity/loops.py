@@ -63,7 +63,7 @@ def compare_loops(recording: Recording, method: str) -> None:
 
 
 def _write_dataset(recording: Recording, root: Path) -> None:
-    """Annotations and lists as recorded, and empty files for images: nothing here looks at pixels."""
+    """Write annotations and lists as recorded, and empty files for images, whose pixels are not read here."""
     for text in recording.input("annotation_files").tolist():
         relative, _, content = text.partition("\n")
         annotation, image = root / "Annotations" / relative, (root / "Data" / relative).with_suffix(".JPEG")
@@ -175,7 +175,7 @@ class _Pixel(nn.Module):
 
 
 class _NoFlow(nn.Module):
-    """Stands in for the flow network: nothing moves."""
+    """Stands in for the flow network: zero flow."""
 
     def halve(self, images: Tensor) -> Tensor:
         return images

@@ -197,7 +197,7 @@ class _Image:
 
     @property
     def halves(self) -> tuple[Tensor, Tensor]:
-        """What the RPN sees and what the head sees."""
+        """The inputs of the RPN and of the head."""
         return self.features.chunk(2, dim=1)
 
 
@@ -290,7 +290,7 @@ def _compare_with_candidates(
 
 
 def _compare_detections(recording: Recording, prefix: str, number: int, found: Detections) -> None:
-    """The front door's detections; where rounding flipped a choice, those of the recorded boxes and probabilities."""
+    """Detections of `model.detect`; if rounding changed a choice, those from the recorded boxes and probabilities."""
     array = f"{prefix}detections_{number}"
     before = len(recording.rows)
     if compare_rows(recording, array, as_rows(found.labels, found.boxes, found.scores)):

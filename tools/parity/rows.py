@@ -1,4 +1,4 @@
-"""One row per recorded array: how far this code is from it, how far it may be, and how that was found out."""
+"""One row per recorded array: the error of this code, the tolerance, and how both were determined."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RecordingError(InputError):
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two arrays may be apart: |a - b| <= absolute + relative * max|b|, for every element.
+    """The largest accepted difference of two arrays: |a - b| <= absolute + relative * max|b|, for every element.
 
     element: if not 0, the bound is |a - b| <= absolute + element * |b| instead, each element by itself.
     """
@@ -51,13 +51,13 @@ class Row:
     note: str = ""
 
     def to_json(self) -> dict:
-        """What the JSON file holds of it: plain numbers, never NaN or infinite."""
+        """The entry of the JSON file: plain numbers, never NaN or infinite."""
         names = ("set", "array", "max_abs", "max_rel", "tolerance", "measure", "note")
         return {name: getattr(self, name) for name in names} | {"pass": self.passed}
 
 
 def failure(set_name: str, array: str, note: str) -> Row:
-    """A row for what could not be compared."""
+    """A failing row for an array that could not be compared."""
     return Row(set_name, array, None, None, 0.0, "abs", False, note)
 
 
@@ -136,7 +136,7 @@ class Recording:
         self.rows.append(failure(self.name, array, note))
 
     def finish(self) -> list[Row]:
-        """All rows, with a failing one for every array that nobody knew."""
+        """All rows, with a failing one for every array that was not used."""
         unknown = sorted(set(self._arrays) - self._known)
         return self.rows + [failure(self.name, array, "nothing here knows this array") for array in unknown]
 

@@ -1,0 +1,103 @@
+"""data/README.md: its bash blocks run as written, one after the other, and do what the text around them says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.evaluation.coco_boxes import corners
+from lib.importing.csv_boxes import CONVENTIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "data" / "README.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+RUN = Path("output/mine/resnet_v1_18_synthetic_vid_mine")
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """(the folder in which the whole page has run, the output of each block): the repository without data or output."""
+    folder = tmp_path_factory.mktemp("page")
+    for name in ("lib", "rfcn", "tools", "configs", "model"):
+        (folder / name).symlink_to(ROOT / name)
+    python = folder / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    outputs = []
+    for block in BLOCKS:
+        command = ["bash", "-e", "-u", "-o", "pipefail", "-c", block]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+        outputs.append(done.stdout)
+    return folder, outputs
+
+
+def test_the_import_makes_what_the_page_says(walked):
+    folder, outputs = walked
+    assert "train: 4 videos, 0 stills, 32 frames of which 0 show no object" in outputs[1]
+    assert "val: 1 videos, 0 stills, 8 frames" in outputs[1]
+    assert (folder / "data/mine/classes.txt").read_text() == "car\nfork-lift_truck fork-lift truck\n"
+    assert "fork-lift truck" in outputs[2]
+    assert "WRONG" not in outputs[2]
+
+
+def test_the_training_says_what_it_uses(walked):
+    log = (walked[0] / RUN / "VID_train_15frames" / "train.log").read_text(encoding="utf-8")
+    assert "VID_train_15frames: 32 of 32 frames are used" in log
+
+
+def test_the_test_and_the_report_are_where_the_page_says(walked):
+    content = json.loads((walked[0] / RUN / "VID_val_videos" / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["frames"] == 8
+    assert len(content["ap"]) == 2
+    page = (walked[0] / "output/mine/report.html").read_text(encoding="utf-8")
+    assert "fork-lift truck" in page
+
+
+def test_the_demo_writes_what_the_page_lists(walked):
+    out = walked[0] / "output" / "mine" / "demo"
+    names = {path.name for path in out.iterdir()}
+    assert {"contact_sheet.png", "detections.json", "detections.csv"} <= names
+    assert len(json.loads((out / "detections.json").read_text(encoding="utf-8"))["frames"]) == 8
+
+
+def test_the_table_of_conventions_is_right():
+    """Columns 5 to 24: every row, read by the importer's own rules, is that."""
+    table = TEXT[TEXT.index("columns 5 to 24 are") : TEXT.index("What is exported with")]
+    rows = re.findall(r"^\| (?:this project|CSV).*?`x1` (\d+), `x2` (\d+)", table, re.MULTILINE)
+    for numbers, subtract in zip(rows, CONVENTIONS.values(), strict=True):
+        assert [int(numbers[0]) - subtract[0], int(numbers[1]) - subtract[2]] == [5, 24]
+    ((x, width),) = re.findall(r"^\| COCO \| `x` (\d+), `width` (\d+)", table, re.MULTILINE)
+    assert corners(np.array([[int(x), 0, int(width), 1]]))[0, ::2].tolist() == [5, 24]
+    ((centre, share),) = re.findall(r"`x` (\d+)/64, `width` (\d+)/64", table)
+    assert (int(centre) - int(share) / 2, int(centre) + int(share) / 2 - 1) == (5, 24)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", TEXT))))
+def test_what_the_page_links_to_is_there(target):
+    assert (PAGE.parent / target).exists()
+
+
+def test_what_the_page_names_is_there():
+    for path in re.findall(r"(?:configs|tools|rfcn)/[\w./-]+\.\w+", TEXT):
+        assert (ROOT / path).is_file(), path
+
+
+def test_the_sections_that_the_page_points_to_exist():
+    headings = {re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", TEXT, re.M)}
+    assert set(re.findall(r"\]\(#([\w-]+)\)", TEXT)) <= headings
