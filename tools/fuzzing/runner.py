@@ -94,7 +94,9 @@ class Worker:
         return status
 
 
-def run(kind: str, seed: int, numbers: Iterable[int], tally: Tally, going_on: Callable[[], bool] = lambda: True) -> bool:
+def run(
+    kind: str, seed: int, numbers: Iterable[int], tally: Tally, going_on: Callable[[], bool] = lambda: True
+) -> bool:
     """Try the inputs `numbers` of `kind` while `going_on`; returns whether the kind has more of them."""
     with Worker(kind, seed) as worker:
         for number in numbers:
