@@ -87,7 +87,8 @@ def parts_of(model: VideoModel, height: int, width: int, scale: float) -> list[P
             number -= model.reach
         images = torch.randn(number, 3, height, width)
         others = torch.cat([maps.module(one[None]) for one in images])
-        inputs = {"image": images[:1], "maps": others[:1], "images": images, "other_maps": others, "im_info": im_info}
+        image, current = images[:1].clone(), others[:1].clone()  # of views the exporter does not fix the sizes
+        inputs = {"image": image, "maps": current, "images": images, "other_maps": others, "im_info": im_info}
         return [maps, Part("aggregate", AggregationNetwork(model), inputs, found)]
     key = Part("key", KeyNetwork(model), {"image": image, "im_info": im_info}, ("features", *found))
     if not isinstance(model, DFF):
@@ -105,10 +106,9 @@ def parts_of(model: VideoModel, height: int, width: int, scale: float) -> list[P
 
 def export_part(part: Part, folder: Path, formats: Sequence[str]) -> dict[str, dict[str, float]]:
     """Write `part`; for each format and output the largest difference from the detector on the example input."""
-    sizes = tuple([torch.export.Dim.STATIC] * one.dim() for one in part.inputs.values())
     with torch.no_grad():
         wanted = part.module(*part.inputs.values())
-        program = torch.export.export(part.module, tuple(part.inputs.values()), dynamic_shapes=sizes)
+        program = torch.export.export(part.module, tuple(part.inputs.values()))
     wanted = (wanted,) if isinstance(wanted, Tensor) else wanted
     differences = {}
     if "pt2" in formats:
