@@ -78,7 +78,7 @@ class DFF(nn.Module):
             raise ValueError(f"DFF trains on a frame and one reference frame, not {batch.frames.shape[1]} frames")
         currents, references = batch.frames.unbind(dim=1)  # (B, 3, H, W) each
         features = self.features(references)  # (B, C, H/16, W/16)
-        moved = torch.nonzero(~batch.same_frame[:, 0])[:, 0].to(features.device)  # (M,)
+        moved = torch.nonzero(~batch.same_frame[:, 0])[:, 0].to(features.device, non_blocking=True)  # (M,)
         if len(moved) == 0:
             return features
         warped = flow_warp(features[moved], *self.flow_net(currents[moved], references[moved]))  # (M, C, H/16, W/16)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fgfa.method import METHOD
 from lib.command_line import run_script
-from lib.engine.arguments import demo_parser
+from lib.engine.demo_arguments import demo_parser
 from lib.engine.demo_run import run_demo
 
 

@@ -22,6 +22,8 @@ from lib.models.video_model import KnownFlow
 from lib.ops import aggregate, flow_warp
 from lib.structures import Frame, Inside, TrainingBatch
 
+_PAIRS_ON_CPU = 10  # that go through the flow network together; more take longer, as new memory has to be found
+
 
 @dataclass(frozen=True)
 class AggregationRule:
@@ -152,7 +154,10 @@ class FGFA(nn.Module):
         if self.known_flow is not None:
             return self.known_flow([centre.frame] * len(averaged), [cached.frame for cached in averaged])
         current = self.flow_net.current_part(centre.half)
-        return self.flow_net.between(current, [cached.flow_part for cached in averaged])[0]
+        parts = [cached.flow_part for cached in averaged]
+        most = _PAIRS_ON_CPU if current.is_cpu else len(parts)
+        flows = [self.flow_net.between(current, parts[i : i + most])[0] for i in range(0, len(parts), most)]
+        return flows[0] if len(flows) == 1 else torch.cat(flows)
 
     def _average_pool(
         self,

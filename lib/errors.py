@@ -26,5 +26,7 @@ def _of_bounded_length(line: str) -> str:
 
 def _printable(letter: str) -> str:
     if letter != "\n" and unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return letter.encode("ascii", "backslashreplace").decode("ascii") if letter > "\x7f" else f"\\x{ord(letter):02x}"
+        return (
+            letter.encode("ascii", "backslashreplace").decode("ascii") if letter > "\x7f" else f"\\x{ord(letter):02x}"
+        )
     return letter

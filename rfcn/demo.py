@@ -9,7 +9,7 @@ Example: python rfcn/demo.py --weights my.pth --source my.mp4 --out output/my
 from __future__ import annotations
 
 from lib.command_line import run_script
-from lib.engine.arguments import demo_parser
+from lib.engine.demo_arguments import demo_parser
 from lib.engine.demo_run import run_demo
 from rfcn.method import METHOD
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lib.config import ConfigError, load_config
+from lib.config import ConfigError, load_config, to_dict
 from lib.config.load import keys
 from lib.config.values import Key
 
@@ -223,3 +223,11 @@ def test_values_that_do_not_go_together(settings, message):
 )
 def test_the_edges_of_what_goes_together(settings):
     load_config(overrides=settings)
+
+
+def test_a_checkpoint_of_wide_rfcn_loads_again():
+    """Its configuration has FGFA's key too, which R-FCN does not use."""
+    cfg = load_config(overrides=["network.FEAT_DIM=4096"])
+    assert load_config(base=to_dict(cfg), base_name="a.pth") == cfg
+    with pytest.raises(ConfigError, match="^command line: 'network.FGFA_FEAT_DIM' 4098 leaves no channels"):
+        load_config(overrides=["network.FGFA_FEAT_DIM=4098"], base=to_dict(cfg), base_name="a.pth")

@@ -116,6 +116,12 @@ def _named_files():
     return names
 
 
+def test_the_index_lists_every_page():
+    linked = set(re.findall(r"\]\((?:\.\./)?([\w./-]+\.md)", _text(ROOT / "docs/index.md")))
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert sorted(pages - linked) == []
+
+
 def test_architecture_lists_files_that_exist():
     listed = set(re.findall(r"`(\w+\.(?:py|pyx|sh))`", _text(ROOT / "docs/architecture.md")))
     there = {path.name for top in ("lib", "dff", "fgfa", "rfcn", "tools") for path in (ROOT / top).rglob("*.*")}

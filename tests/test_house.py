@@ -38,16 +38,29 @@ def unsafe(source: str) -> list[str]:
             found.append(f"{node.lineno}: bare except")
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            if any(name.split(".")[0] in ("pickle", "cPickle", "dill", "joblib") for name in names):
+            if any(name.split(".")[0] in ("pickle", "cPickle", "dill", "joblib", "cloudpickle") for name in names):
                 found.append(f"{node.lineno}: pickle")
         elif isinstance(node, ast.Call):
             found += [f"{node.lineno}: {what}" for what in _unsafe_call(node)]
     return found
 
 
+_RUNS_TEXT = ("eval", "exec", "os.system", "os.popen", "commands.getoutput", "subprocess.getoutput")
+_GUESSED_NAMES = ("tempfile.mktemp", "mktemp", "os.tempnam", "os.tmpnam")
+_READS_PICKLES = ("pandas.read_pickle", "pd.read_pickle", "shelve.open", "marshal.load", "marshal.loads")
+
+
 def _unsafe_call(node: ast.Call) -> list[str]:
     called = ast.unparse(node.func)
     options = {option.arg: ast.unparse(option.value) for option in node.keywords}
+    if called in _RUNS_TEXT or called.endswith("subprocess.getstatusoutput"):
+        return [f"{called} runs a text"]
+    if options.get("shell", "False") != "False":
+        return [f"{called} with a shell"]
+    if called in _GUESSED_NAMES:
+        return [f"{called} gives a name that another process can take first"]
+    if called in _READS_PICKLES:
+        return [f"{called} unpickles"]
     if called in ("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"):
         return [called]
     if called in ("torch.load", "load_url") and options.get("weights_only") != "True":
@@ -72,6 +85,16 @@ def test_source_is_safe(path):
         "torch.load('x', weights_only=False)",
         "yaml.load(f, Loader=yaml.Loader)",
         "np.load('x', allow_pickle=True)",
+        "subprocess.run('ls', shell=True)",
+        "subprocess.Popen(command, shell=wanted)",
+        "os.system('ls')",
+        "os.popen('ls')",
+        "subprocess.getoutput('ls')",
+        "eval('1')",
+        "exec(text)",
+        "tempfile.mktemp()",
+        "shelve.open('x')",
+        "marshal.loads(x)",
         "try:\n    pass\nexcept:\n    pass",
     ],
 )
@@ -80,7 +103,10 @@ def test_checker_finds_what_is_unsafe(source):
 
 
 def test_checker_lets_the_rest_pass():
-    safe = "yaml.safe_load(f)\ntorch.load('x', weights_only=True)\nnp.load('x', allow_pickle=False)\nnp.load('y')\n"
+    safe = (
+        "subprocess.run(['ls'], shell=False)\nmodel.eval()\ntempfile.mkstemp()\nyaml.safe_load(f)\n"
+        "torch.load('x', weights_only=True)\nnp.load('x', allow_pickle=False)\nnp.load('y')\n"
+    )
     assert unsafe(safe + "try:\n    pass\nexcept OSError:\n    pass\n") == []
 
 

@@ -7,7 +7,7 @@ weights. Networks (net_*) are compared in the form that they train in and in the
 Status 1 says that something does not agree, that a file or an array is not known here, or that there is no
 set; 2 that the command cannot be carried out.
 
-Example: python tools/check_parity.py --golden ../shared/golden --json parity.json
+Example: python tools/check_parity.py --golden recordings --json parity.json
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lib.command_line import count, run_script
 from lib.engine.device import default_device
-from lib.engine.turns import tested_detector, time_in_turns
+from lib.engine.turns import detector_of_test, time_in_turns
 from lib.errors import InputError
 from lib.evaluation.evaluate import EVALUATION
 from lib.evaluation.made_with import MadeWith
@@ -131,7 +131,7 @@ def keep(runs: Sequence[TestedRun], path: Path) -> None:
 
 def timed_in_turns(runs: Sequence[TestedRun], rounds: int, device: str) -> list[TestedRun]:
     """The runs with the times of `rounds` rounds of turns. Raises InputError where a detector is not there any more."""
-    detectors = [tested_detector(run.evaluation.get("made_with") or {}, device) for run in runs]
+    detectors = [detector_of_test(run.evaluation.get("made_with") or {}, device) for run in runs]
     with tqdm(total=rounds + 1, unit="round", desc="timing", dynamic_ncols=True) as bar:
         times = time_in_turns(detectors, rounds, bar.update)
     return [replace(run, ms_per_frame=ms) for run, ms in zip(runs, times, strict=True)]

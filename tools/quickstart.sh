@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# From a fresh clone to the table of all methods and a clip of them side by side: set up, make the synthetic data set,
-# train R-FCN, and from it DFF and FGFA, test all of them, compare, show.
+# From a fresh clone to pictures, and to the table of all methods: set up; show and test the detectors that come with the
+# repository; then train small ones anew on a synthetic data set (R-FCN, and from it DFF and FGFA), test, compare, show.
 # Re-runnable: what is set up, made and trained stays, an interrupted training goes on; tests and pictures are made anew.
 # Example: SEED=1 bash tools/quickstart.sh
+# TRAIN=0 ends before the training. SHIPPED_VIDEOS=100 tests the shipped detectors on as many videos (20).
 # FLOW_BOUNDS=1 also tests DFF and FGFA with zero flow and with the generator's true flow in place of the learned one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,6 +16,7 @@ RUN="$OUT/seed_$SEED"
 RFCN=resnet_v1_18_synthetic_vid
 VIDEO=resnet_v1_18_flownet_synthetic_vid
 CLIP=data/synthetic_vid/Data/VID/val/syn_val_00000037 # one on which the methods differ
+SHIPPED_DATA=data/synthetic_vid_480
 step() { printf '\n== %s (%ss since the start)\n' "$1" "$SECONDS"; }
 
 bash tools/setup_env.sh
@@ -27,6 +29,38 @@ run() { # method, script, further arguments
     if [ "$method" = rfcn ]; then cfg=(--cfg "configs/rfcn/$RFCN.yaml"); fi
     $PY "$script" "${cfg[@]}" "output_path=$RUN/$method" "TRAIN.SEED=$SEED" "$@"
 }
+
+# Where a test of a shipped detector left its results: below the name of the run that trained it.
+shipped_test() { echo "$OUT"/shipped/"$1"/*/VID_val_videos"${2:-}"; }
+
+if [ -f model/demo_rfcn.pth ] && [ -f model/demo_dff.pth ] && [ -f model/demo_fgfa.pth ] && [ -d data/demo ]; then
+    for method in rfcn dff fgfa; do
+        step "$method on the clips in data/demo"
+        $PY $method/demo.py
+    done
+    step "The methods side by side on the first clip"
+    $PY tools/side_by_side.py --methods rfcn dff fgfa --out output/demo/methods.mp4
+    printf 'Look at output/demo/methods.mp4 and at demo.mp4 below output/demo/rfcn, dff and fgfa\n'
+
+    step "Videos that the shipped detectors were not trained on ($SHIPPED_DATA)"
+    $PY tools/make_synthetic_vid.py --out "$SHIPPED_DATA" --size 480x360 --seed 7 --train-videos 0 --stills 0 \
+        --val-videos "${SHIPPED_VIDEOS:-20}" --overwrite
+    step "Testing the shipped detectors"
+    test_shipped() { # method, further arguments
+        local method=$1
+        shift
+        $PY "$method/test.py" --weights "model/demo_$method.pth" "output_path=$OUT/shipped/$method" \
+            "dataset.dataset_path=$SHIPPED_DATA" dataset.test_image_set=VID_val_videos "$@"
+    }
+    for method in rfcn dff fgfa; do test_shipped $method; done
+    test_shipped fgfa TEST.SEQ_NMS=true
+    step "The shipped detectors, timed in turns"
+    $PY tools/compare_methods.py --turns 3 --json "$OUT/shipped.json" "R-FCN=$(shipped_test rfcn)" \
+        "DFF=$(shipped_test dff)" "FGFA=$(shipped_test fgfa)" "FGFA + Seq-NMS=$(shipped_test fgfa _seq_nms)"
+else
+    step "No shipped detectors (model/demo_*.pth) or clips (data/demo): going on to the training"
+fi
+if [ "${TRAIN:-1}" = 0 ]; then exit; fi
 
 step "Making the synthetic data set (data/synthetic_vid)"
 $PY tools/make_synthetic_vid.py --out data/synthetic_vid --preview "$OUT/data.png"
@@ -45,11 +79,9 @@ step "Flow-Guided Feature Aggregation with Seq-NMS: testing once more"
 run fgfa fgfa/test.py TEST.SEQ_NMS=true
 
 step "The methods side by side on a clip that none was trained on"
-for method in rfcn dff fgfa; do
-    run $method $method/demo.py --source "$CLIP" --out "$RUN/$method/demo"
-done
-$PY tools/side_by_side.py "R-FCN=$RUN/rfcn/demo/demo.mp4" "DFF=$RUN/dff/demo/demo.mp4" \
-    "FGFA=$RUN/fgfa/demo/demo.mp4" --out "$RUN/methods.mp4"
+TRAINED="DET_train_30classes+VID_train_15frames"
+$PY tools/side_by_side.py --methods "rfcn=$START" "dff=$RUN/dff/${VIDEO}_from_rfcn/$TRAINED/dff_rfcn_synthetic-0001.pth" \
+    "fgfa=$RUN/fgfa/${VIDEO}_from_rfcn/$TRAINED/fgfa_rfcn_synthetic-0001.pth" --source "$CLIP" --out "$RUN/methods.mp4"
 
 DFF_TEST="$RUN/dff/${VIDEO}_from_rfcn/VID_val_videos"
 FGFA_TEST="$RUN/fgfa/${VIDEO}_from_rfcn/VID_val_videos"
@@ -71,7 +103,7 @@ $PY tools/report.py "$RFCN_TEST" "$DFF_TEST" "$FGFA_TEST" "${FGFA_TEST}_seq_nms"
     --dataset-path data/synthetic_vid --out "$RUN/report.html"
 
 step "All methods (seed $SEED)"
-$PY tools/compare_methods.py --seed "$SEED" --json "$OUT/results.json" \
+$PY tools/compare_methods.py --turns 3 --seed "$SEED" --json "$OUT/results.json" \
     "R-FCN=$RFCN_TEST" "DFF=$DFF_TEST" "FGFA=$FGFA_TEST" "FGFA + Seq-NMS=${FGFA_TEST}_seq_nms"
 
 printf '\nDone in %ss. Look at:\n' "$SECONDS"

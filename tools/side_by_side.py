@@ -105,7 +105,8 @@ def annotated(detector: VideoDetector, source: FrameSource, limit: int, timing: 
 
 def join(columns: Sequence[Column], out: Path, fps: float = 0.0, codec: str = "h264", on_sheet: int = 4) -> list[Path]:
     """Write the clip and its contact sheet; returns their paths. Raises SourceError for different lengths."""
-    sheet_path = check_output(out.with_suffix(".png"))
+    sheet_path = out.with_suffix(".png")
+    check_output(sheet_path)
     sheet = ContactSheet(on_sheet, width=min(1920, 480 * len(columns)))
     titles = [column.title for column in columns]
     with VideoWriter(out, fps or columns[0].fps or DEFAULT_FPS, codec) as video:
@@ -140,7 +141,8 @@ def timing_table(columns: Sequence[Column]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write what `argv` asks for, the command line where None. Raises InputError."""
     args = parse_arguments(argv)
-    check_output(args.out)
+    for path in (args.out, args.out.with_suffix(".png")):
+        check_output(path)
     columns = method_columns(args) if args.methods else clip_columns(args.clips)
     written = join(columns, args.out, args.fps, args.codec, args.sheet)
     if args.methods:

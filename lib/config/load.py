@@ -73,6 +73,7 @@ def load_config(
             raise ConfigError(f"{base_name}: must be keys and values, not {shown(base)}")
         merged.add(base, base_name)
         merged.ignored.clear()  # the warning was given when the base was made
+        merged.forget_defaults()
     for file in ([] if path is None else [path]) + list(presets):
         merged.add(read_yaml(file, ConfigError), os.fspath(file))
     for override in overrides:
@@ -128,6 +129,18 @@ class _Merged:
         if "gpus" in tree and isinstance(train, dict) and "BATCHES_PER_UPDATE" in train:
             raise ConfigError(f"{where}: 'gpus' sets 'TRAIN.BATCHES_PER_UPDATE'; give one of the two")
         self._merge(self.cfg, SECTIONS, tree, "", where)
+
+    def forget_defaults(self) -> None:
+        """Take values that are the defaults for not given: a whole configuration has every key, also those that its
+        method does not use."""
+        known = dict(keys())
+        for name in [name for name in self.sources if name in known]:
+            *sections, last = name.split(".")
+            place = self.cfg
+            for section in sections:
+                place = place[section]
+            if place[last] == known[name].default:
+                del self.sources[name]
 
     def _merge(self, cfg: Config, section: dict, tree: dict[str, Any], prefix: str, where: str) -> None:
         for key, value in tree.items():

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.data.video import FrameSource, open_frames
-from lib.engine.arguments import demo_settings, run_of
+from lib.engine.arguments import run_of
 from lib.engine.demo import DemoOutput
+from lib.engine.demo_arguments import demo_settings
 from lib.engine.live import Window, show_live
 from lib.engine.run import Method, Run
 from lib.engine.shipped import shipped_clips, shipped_detector

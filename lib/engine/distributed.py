@@ -87,12 +87,31 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # torchrun keeps its store when it restarts the processes: without a prefix they would wait for addresses of before
+    store, rank, size = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"restart_{processes.restarts}", store)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
     try:
-        yield
+        with loss_of_a_process(processes):
+            yield
     finally:
         # After an error the other processes wait in a collective; torchrun ends them, so do not wait here
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def loss_of_a_process(processes: Processes) -> Iterator[None]:
+    """Turn the errors that the exchange with a lost process gives inside the block into a DistributedError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise DistributedError(
+            f"process {processes.rank} of {processes.size} has lost the connection to another one, which died or ended "
+            "with an error: torchrun says which one. What was saved is kept; the same command goes on from there, a "
+            "training with TRAIN.RESUME=true"
+        ) from error
 
 
 def batches_of_process(processes: Processes, batches_per_update: int) -> int:

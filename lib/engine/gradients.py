@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 
 import numpy as np
@@ -36,10 +37,12 @@ class SharedLosses:
         self._model = model
         self._parallel: DistributedDataParallel | None = None
         if processes.size > 1:
-            # Deep Feature Flow does not use its flow network if all reference frames are the frames themselves
-            self._parallel = DistributedDataParallel(
-                _Losses(model), broadcast_buffers=False, find_unused_parameters=True
-            )
+            # Unused: Deep Feature Flow leaves its flow network out where all reference frames are the frames
+            # themselves. With this, gradients also keep their places in the buckets, so that after a resume they are
+            # summed in the same order. The buffers are those of `RunningStatistics`.
+            options = inspect.signature(DistributedDataParallel).parameters
+            sync = "forward_sync_buffers" if "forward_sync_buffers" in options else "broadcast_buffers"  # before 2.13
+            self._parallel = DistributedDataParallel(_Losses(model), find_unused_parameters=True, **{sync: False})
             self._parallel.register_comm_hook(None, _sum_gradients)
 
     def __call__(self, batch: object, rng: np.random.RandomState) -> dict[str, Tensor]:
@@ -76,25 +79,37 @@ class RunningStatistics:
         self._processes, self._batches = processes, batches_each
         norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
         self._norms = norms if processes.size > 1 else []
-        self._before: list[Tensor] = []
+        self._before: list[Tensor] = []  # in an update: what they were when it began
+        self._tracked = [norm.num_batches_tracked for norm in self._norms]
 
     def note(self) -> None:
-        """Remember the statistics; call it before the first batch of an update."""
-        self._before = [value.clone() for norm in self._norms for value in (norm.running_mean, norm.running_var)]
+        """Before the first batch of an update."""
+        self._before = [value.clone() for value in (*self._values(), *self._tracked)]
+
+    def undo(self) -> None:
+        """Where an update could not be finished: what they were when it began."""
+        for value, before in zip((*self._values(), *self._tracked), self._before, strict=False):
+            value.copy_(before)
+        self._before = []
+
+    def _values(self) -> list[Tensor]:
+        return [value for norm in self._norms for value in (norm.running_mean, norm.running_var)]
 
     @torch.no_grad()
     def combine(self) -> None:
         """Combine the statistics of all processes; call it after the last batch of an update."""
         if not self._norms:
             return
-        after = [value for norm in self._norms for value in (norm.running_mean, norm.running_var)]
+        after = self._values()
         kept = [(1 - norm.momentum) ** self._batches for norm in self._norms for _ in range(2)]
-        changes = torch.cat([a - keep * b for a, b, keep in zip(after, self._before, kept, strict=True)])
+        before = self._before[: len(after)]
+        changes = torch.cat([a - keep * b for a, b, keep in zip(after, before, kept, strict=True)])
         shares = [share.split([len(value) for value in after]) for share in self._processes.gather(changes)]
         for i, value in enumerate(after):
-            total = self._before[i]
+            total = before[i]
             for share in shares:
                 total = kept[i] * total + share[i]
             value.copy_(total)
-        for norm in self._norms:
-            norm.num_batches_tracked += self._batches * (self._processes.size - 1)
+        for tracked in self._tracked:
+            tracked += self._batches * (self._processes.size - 1)
+        self._before = []

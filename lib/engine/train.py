@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from lib.config import Config
 from lib.engine.checkpoint import Identity
-from lib.engine.distributed import Processes, joined
+from lib.engine.distributed import DistributedError, Processes, joined, loss_of_a_process
 from lib.engine.memory import peak_device_gib, peak_host_gib, reset_peak
 from lib.engine.meters import RunningMeans, clock_text
 from lib.engine.non_finite import stop_if_not_finite
@@ -67,7 +67,8 @@ def train(
     earlier training has left there is set aside.
     SIGINT, SIGTERM and SIGHUP: the update is finished or left out, a checkpoint saved, and SystemExit(128 + signal)
     raised. An InputError of the loader, such as an unreadable image or a reader process that died: a checkpoint is
-    saved and the error raised. Raises NonFiniteError, ConfigError, CheckpointError, DistributedError, PrecisionError.
+    saved and the error raised; likewise where another process is lost. Raises NonFiniteError, ConfigError,
+    CheckpointError, DistributedError, PrecisionError.
     """
     run_dir, device = Path(run_dir), torch.device(device)
     processes = processes or Processes()
@@ -131,15 +132,12 @@ def _train_epoch(run: Training, loader_of: LoaderOf, validate: Validate | None, 
         disable=not run.processes.is_main,
     ) as bar:
         while run.updates_in_epoch < run.updates_per_epoch:
-            try:
+            with _saved_at(run, InputError, resume_hint):
                 group = _next_group(run, batches)
-            except InputError:
-                if run.update and run.processes.is_main:
-                    _leave(run, "stopped by the error below", resume_hint)
-                raise
             if group is None:
                 return False
-            values = _update(run, group)
+            with _saved_at(run, DistributedError, resume_hint), loss_of_a_process(run.processes):
+                values = _update(run, group)
             bar.set_postfix(loss=f"{values['loss']:.4g}", lr=f"{values['lr']:.3g}", refresh=False)
             bar.update()
             _report(run, values)
@@ -226,7 +224,7 @@ def _figures(run: Training, terms: Tensor, norm: Tensor) -> tuple[list[list[floa
     Notes in `run.stopped` whether a signal has reached one of the processes.
     """
     signalled = float(run.stop.signal_number is not None)
-    own = torch.cat((terms.flatten(), norm.float().reshape(1), terms.new_tensor([signalled])))
+    own = torch.cat((terms.flatten(), norm.float().reshape(1), terms.new_full((1,), signalled)))
     figures = run.processes.gather(own).tolist()
     run.stopped |= run.processes.size > 1 and any(row[-1] for row in figures)
     width = terms.shape[1]
@@ -311,6 +309,18 @@ def _log_update_rule(run: Training) -> None:
         train.GRADIENTS,
         run.schedule.base_lr,
     )
+
+
+@contextmanager
+def _saved_at(run: Training, error: type[InputError], resume_hint: str) -> Iterator[None]:
+    """Save where the training is when the block, of one update at most, raises `error`."""
+    try:
+        yield
+    except error:
+        if run.update and run.processes.is_main:
+            run.statistics.undo()
+            _leave(run, "stopped by the error below", resume_hint)
+        raise
 
 
 def _leave(run: Training, why: str, resume_hint: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lib.config import Config, to_dict
+from lib.data.classes import require_same_classes
 from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, load_checkpoint
 from lib.engine.distributed import Processes, batches_of_process
 from lib.engine.gradients import RunningStatistics, SharedLosses
@@ -153,6 +154,9 @@ def _resume(run: Training, path: Path) -> None:
             f"updates in {saved['epoch']} epochs and {saved['batch']} batches); train anew, "
             "or with the same data, TRAIN.BATCH_IMAGES and TRAIN.BATCHES_PER_UPDATE"
         )
+    identity = Identity.of_content(saved, path)
+    if identity is not None and run.identity is not None:
+        require_same_classes(identity.classes, str(path), run.identity.classes, "this training")
     load_state(run.model, saved["model"], path)
     try:
         load_optimizer_state(run.optimizer, saved["optimizer"])

@@ -23,7 +23,7 @@ from lib.files import sha256_of
 from lib.video_detector import METHODS, VideoDetector
 
 
-def tested_detector(made_with: dict[str, Any], device: str) -> tuple[VideoDetector, FrameSource]:
+def detector_of_test(made_with: dict[str, Any], device: str) -> tuple[VideoDetector, FrameSource]:
     """The detector of a test, as it was tested, and the first video of its test set.
 
     made_with: the entry of the test's evaluation.json. Raises CheckpointError where the weights are not there any more,

@@ -54,6 +54,7 @@ class Detector(nn.Module):
         super().__init__()
         self.rpn, self.head, self.stride = rpn, head, stride
         self.train_proposals, self.test_proposals = train_proposals, test_proposals
+        self.host_anchors = anchors.cpu()  # targets are made on the CPU: fetched anew, they would wait for the device
         self.anchor_rule, self.roi_rule, self.ohem_rois = anchor_rule, roi_rule, ohem_rois
         for name, value in {
             "anchors": anchors,
@@ -90,7 +91,7 @@ class Detector(nn.Module):
         rois, _ = proposals(
             anchor_probabilities(scores),
             unnormalise_deltas(deltas, self.anchor_means, self.anchor_stds),
-            im_info.to(scores),
+            im_info,
             self.anchors,
             self.stride,
             rule.pre_nms_top_n,
@@ -118,7 +119,7 @@ class Detector(nn.Module):
     def _rpn_losses(
         self, scores: Tensor, deltas: Tensor, batch: TrainingBatch, rng: np.random.RandomState
     ) -> dict[str, Tensor]:
-        anchors = all_anchors(self.anchors.cpu(), *scores.shape[2:], self.stride)  # (h*w*A, 4)
+        anchors = all_anchors(self.host_anchors, *scores.shape[2:], self.stride)  # (h*w*A, 4)
         terms = []
         for image, (image_scores, image_deltas) in enumerate(zip(*per_anchor(scores, deltas), strict=True)):
             height, width, _ = batch.im_info[image].tolist()
@@ -142,7 +143,7 @@ class Detector(nn.Module):
         sizes = [len(t.rois) for t in targets]
         chosen = torch.cat([t.rois for t in targets])  # (R, 4)
         image_of = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(sizes))
-        chosen = torch.cat((image_of[:, None].to(chosen), chosen), dim=1).to(rois)  # (R, 5)
+        chosen = torch.cat((image_of[:, None].to(chosen), chosen), dim=1).to(rois, non_blocking=True)  # (R, 5)
         scores, deltas = self.head(features, chosen)  # (R, K), (R, 8)
         parts = zip(scores.split(sizes), deltas[:, 4:].split(sizes), targets, strict=True)
         return mean_of([self._image_rcnn_losses(*part) for part in parts])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.boxes import clip, decode
+from lib.boxes import decode
 from lib.ops.dispatch import check_floating, run_in_float32, stand_in_on_cuda
 from lib.ops.nms import nms_reference
 
@@ -38,6 +38,9 @@ def proposals(
     its column likewise, scores -1; a box smaller than min_size * scale grows by half of that on each side and scores
     -1. Both stay candidates. If fewer than P survive - also because there are fewer than P anchors in all - the
     survivors are repeated from the first on, in order, until P.
+
+    In an image of no or negative height or width no cell lies inside: all scores are -1, and corners are 0 or one below
+    that side. Corners from deltas that are no numbers are NaN; they suppress nothing.
 
     Raises ValueError for shapes that do not fit together or a map without cells, TypeError for other dtypes.
     """
@@ -93,7 +96,9 @@ def _candidates(
     column = torch.arange(columns, device=cls_prob.device)[None, :, None]
     corner = torch.stack(torch.broadcast_tensors(column, row, column, row), dim=-1) * stride  # (h, w, 1, 4)
     boxes = decode(corner + anchors, deltas.unflatten(0, (-1, 4)).permute(2, 3, 0, 1))  # (h, w, A, 4)
-    boxes = clip(boxes, height, width)
+    # As the kernels do it, which matters for an image without pixels: 0 for what is below 0, the last one for the rest
+    last = boxes.new_tensor([width - 1, height - 1, width - 1, height - 1])
+    boxes = torch.where(boxes < 0, 0, torch.minimum(boxes, last))
     outside = (row >= int(height / stride)) | (column >= int(width / stride))  # (h, w, 1)
     sides = boxes[..., 2:] - boxes[..., :2] + 1
     small = (sides < min_side).any(-1)  # (h, w, A)

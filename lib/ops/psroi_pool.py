@@ -63,7 +63,7 @@ def _edges(first: Tensor, last: Tensor, bins: int, scale: float, cells: int) -> 
     """
     start = _round_half_away(first.float()) * scale
     end = (_round_half_away(last.float()) + 1) * scale
-    size = (end - start).clamp(min=0.1)[:, None] / bins  # (R, 1)
+    size = torch.fmax(end - start, end.new_tensor(0.1))[:, None] / bins  # (R, 1); of a NaN it is the least, as in C
     edges = torch.arange(bins + 1, device=first.device, dtype=torch.float32) * size + start[:, None]  # (R, bins + 1)
     edges = edges.nan_to_num(nan=0.0)
     begin = edges[:, :-1].floor().clamp(0, cells).long()

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 CODECS = ("h264", "vp9")
 # Encoders of PyAV's wheels and their settings, the first one that is there. Measured at 1280 x 720: docs/demo.md
 _ENCODERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
-    "h264": (("libx264", {"preset": "ultrafast", "crf": "20"}), ("libopenh264", {"b": "8000000"})),
+    "h264": (("libx264", {"preset": "ultrafast", "crf": "23"}), ("libopenh264", {"b": "8000000"})),
     "vp9": (("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "crf": "30", "b": "0"}),),
 }
 # VP9 is the one codec of OpenCV's wheel that browsers play: it has no H.264 encoder, and MPEG-4 part 2 they refuse.
@@ -166,7 +166,8 @@ class _PyAVEncoder:
 
     def write(self, image: np.ndarray) -> None:
         with _pyav_errors(self._shown):
-            self._file.mux(self._stream.encode(self._frame_of(image, format="bgr24")))
+            planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)  # a third of what PyAV's own conversion takes
+            self._file.mux(self._stream.encode(self._frame_of(planes, format="yuv420p")))
 
     def close(self) -> None:
         with _pyav_errors(self._shown):

@@ -9,6 +9,7 @@ import torch
 
 from lib.config import ConfigError
 from lib.engine import arguments
+from lib.engine.demo_arguments import demo_parser, demo_settings
 from lib.engine.device import DeviceError, device_of
 from rfcn.method import METHOD
 
@@ -25,10 +26,10 @@ def cfg_file(tmp_path):
     [
         (arguments.test_parser, ["--videos", "-1"]),
         (arguments.test_parser, ["--videos", "some"]),
-        (arguments.demo_parser, ["--source", "a", "--out", "b", "--limit", "-1"]),
-        (arguments.demo_parser, ["--source", "a", "--out", "b", "--min-score", "1.5"]),
-        (arguments.demo_parser, ["--source", "a", "--out", "b", "--file-score", "nan"]),
-        (arguments.demo_parser, ["--source", "a", "--out", "b", "--fps", "0"]),
+        (demo_parser, ["--source", "a", "--out", "b", "--limit", "-1"]),
+        (demo_parser, ["--source", "a", "--out", "b", "--min-score", "1.5"]),
+        (demo_parser, ["--source", "a", "--out", "b", "--file-score", "nan"]),
+        (demo_parser, ["--source", "a", "--out", "b", "--fps", "0"]),
     ],
 )
 def test_a_number_that_makes_no_sense_is_refused(cfg_file, capsys, parser, given):
@@ -73,8 +74,8 @@ def test_training_needs_a_configuration_and_the_rest_does_not(capsys):
 
 def test_what_a_demo_is_asked_to_write(cfg_file):
     def settings(*more):
-        parsed = arguments.demo_parser("").parse_intermixed_args([*cfg_file, *more])
-        return arguments.demo_settings(parsed, Path("b"))
+        parsed = demo_parser("").parse_intermixed_args([*cfg_file, *more])
+        return demo_settings(parsed, Path("b"))
 
     plain = settings()
     assert (plain.folder, plain.min_score, plain.file_score, plain.clip) == (Path("b"), 0.7, 0.7, "demo.mp4")
@@ -90,7 +91,7 @@ def test_what_a_demo_is_asked_to_write(cfg_file):
 
 def test_what_cannot_be_shown_is_named(cfg_file, capsys):
     with pytest.raises(SystemExit):
-        arguments.demo_parser("").parse_intermixed_args([*cfg_file, "--show", "flow,depth"])
+        demo_parser("").parse_intermixed_args([*cfg_file, "--show", "flow,depth"])
     assert "--show: must be 'all' or some of flow,features,weights,keys, not 'depth'" in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib.config import ConfigError
-from lib.data.classes import IMAGENET_VID
+from lib.data.classes import IMAGENET_VID, Classes, ClassListError
 from lib.engine.checkpoint import CheckpointError, Identity, load_checkpoint, read_identity
 from lib.engine.meters import RunningMeans
 from lib.engine.non_finite import NonFiniteError
@@ -162,6 +162,14 @@ def test_checkpoints_say_what_they_are(tmp_path):
     for epoch in (1, 2):
         found = read_identity(tmp_path / f"tiny-{epoch:04d}.pth")
         assert found == replace(identity, commit=commit())
+
+
+def test_resuming_with_other_classes_is_refused(tmp_path):
+    """As many of them: the checkpoint would load, and mean something else."""
+    run(tmp_path, config(), identity=Identity("tiny", {}, Classes(("cat", "dog"), ("n1", "n2"))))
+    other = Identity("tiny", {}, Classes(("cat", "fox"), ("n1", "n2")))
+    with pytest.raises(ClassListError, match=r"class 2 is 'dog' .* in .*tiny-0002\.pth, and 'fox'"):
+        run(tmp_path, config("TRAIN.RESUME=true", "TRAIN.end_epoch=3"), identity=other)
 
 
 def test_resuming_after_every_single_update(tmp_path):

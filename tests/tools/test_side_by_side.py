@@ -4,7 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from lib.data.video import FrameSource
+from lib.engine import shipped
 from lib.errors import InputError
+from tests.models.small_checkpoints import METHODS, clip, write_checkpoint
 from tools.side_by_side import main
 
 
@@ -38,7 +41,7 @@ def test_frames_stand_side_by_side_in_order(clips):
 
 def test_clips_of_other_lengths_are_refused_and_nothing_is_left(clips):
     out = clips / "joined.mp4"
-    with pytest.raises(InputError, match="S=.* ends before the others"):
+    with pytest.raises(InputError, match="S: ends before the others"):
         main([f"A={clips / 'a'}", f"S={clips / 'short'}", "--out", str(out)])
     assert not list(clips.glob("*joined*"))
     with pytest.raises(InputError, match="'nothing' is not TITLE=FILE"):
@@ -51,3 +54,47 @@ def test_outputs_are_checked_first(clips):
         main(["A=/none", "--out", str(clips / "joined.mp4")])
     with pytest.raises(SystemExit):
         main(["A=/none", "--out", str(clips / "joined.mp4"), "--sheet", "0"])
+
+
+@pytest.fixture(scope="module")
+def detectors(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detectors")
+    return {method: write_checkpoint(folder / f"demo_{method}.pth", method) for method in METHODS}
+
+
+def test_methods_run_on_the_same_frames(clips, detectors, monkeypatch, capsys):
+    monkeypatch.setattr(shipped, "DETECTORS", detectors["rfcn"].parent)
+    out = clips / "methods.mp4"
+    (clips / "frames").mkdir()
+    for number, image in enumerate(clip(4)):
+        cv2.imwrite(str(clips / "frames" / f"{number}.png"), image)
+    source = ["--source", str(clips / "frames"), "--device", "cpu", "--min-score", "1"]
+    main(["--methods", "rfcn", f"dff={detectors['dff']}", "fgfa", *source, "--limit", "3", "--out", str(out)])
+    reader = cv2.VideoCapture(str(out))
+    assert round(reader.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
+    frame = reader.read()[1]
+    assert frame.shape == (480, 3 * 640, 3)
+    np.testing.assert_allclose(frame[:400, :640].mean(), frame[:400, 1280:].mean(), atol=2)  # no boxes: the same frame
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["R-FCN", "DFF", "FGFA"]
+    assert lines[0].endswith("1.00x")
+
+
+def test_methods_that_cannot_be_run_are_named(clips, detectors, monkeypatch, capsys):
+    monkeypatch.setattr(shipped, "DETECTORS", clips / "model")
+    out, source = ["--out", str(clips / "x.mp4")], ["--source", str(clips / "a"), "--device", "cpu"]
+    with pytest.raises(InputError, match=r"demo_rfcn\.pth: there is no such file"):
+        main(["--methods", "rfcn", *source, *out])
+    with pytest.raises(InputError, match="--methods ssd: is none of rfcn, dff, fgfa"):
+        main(["--methods", "ssd", *source, *out])
+    with pytest.raises(InputError, match="holds a detector of method 'rfcn', not 'dff'"):
+        main(["--methods", f"dff={detectors['rfcn']}", *source, *out])
+    camera = FrameSource("camera:0", None, None, lambda: iter(()), repeatable=False)
+    monkeypatch.setattr("tools.side_by_side.open_frames", lambda _: camera)
+    with pytest.raises(InputError, match="camera:0: each method reads the frames for itself"):
+        main(["--methods", "rfcn", *source, *out])
+    for wrong in (["A=a", "--methods", "rfcn"], []):
+        with pytest.raises(SystemExit):
+            main([*wrong, *out])
+    assert "either clips as TITLE=FILE, or --methods" in capsys.readouterr().err
+    assert not (clips / "x.mp4").exists()

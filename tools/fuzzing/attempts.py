@@ -10,7 +10,7 @@ import stat
 import traceback
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
@@ -194,10 +194,8 @@ def _time_limit() -> Iterator[None]:
 
 def _reset_peak() -> int:
     """Begin to measure the peak of this process's memory; returns what it has now, in bytes."""
-    try:
+    with suppress(OSError):  # without it the peak is that of the whole process so far
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # without it the peak is that of the whole process so far
-        pass
     return _memory("VmRSS")
 
 

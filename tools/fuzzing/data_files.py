@@ -95,9 +95,7 @@ def _load_list(content: bytes, name: str, folder: Path) -> str:
 
 def _list(what: str, name: str, content: bytes) -> Input:
     files = {f"ImageSets/{name}.txt": content}
-    return Input(
-        what, functools.partial(_load_list, content, name), files, name, link_dataset, makes=("cache",)
-    )
+    return Input(what, functools.partial(_load_list, content, name), files, name, link_dataset, makes=("cache",))
 
 
 @functools.cache
@@ -153,7 +151,9 @@ def _fixed_class_lists() -> list[Input]:
     cases = [_class_list("good classes", _CLASSES.encode())]
     for word in ("n1", "cat", "dog", "n3"):
         cases += [
-            _class_list(f"{token[:20]!r} for {word}", _CLASSES.replace(word, token, 1).encode("utf-8", "surrogateescape"))
+            _class_list(
+                f"{token[:20]!r} for {word}", _CLASSES.replace(word, token, 1).encode("utf-8", "surrogateescape")
+            )
             for token in TOKENS
         ]
     return cases

@@ -81,7 +81,13 @@ def _fixed_pictures() -> list[Input]:
     for size in ((1, 1), (1, 500), (500, 1), (1, 9000), (3, 3)):
         content = cv2.imencode(".png", np.zeros((*size, 3), np.uint8))[1].tobytes()
         cases.append(_picture(f"{size[1]} x {size[0]} pixels", "a.png", content))
-    odd = {"empty": b"", "text": b"text", "zeros": bytes(999), "html": b"<!DOCTYPE html>", "lfs": b"version https://git"}
+    odd = {
+        "empty": b"",
+        "text": b"text",
+        "zeros": bytes(999),
+        "html": b"<!DOCTYPE html>",
+        "lfs": b"version https://git",
+    }
     return cases + [_picture(what, "a.jpg", content) for what, content in odd.items()]
 
 
@@ -131,7 +137,12 @@ def _fixed_videos() -> list[Input]:
             for share in (0, 0.01, 0.1, 0.4, 0.7, 0.9, 0.99)
         ]
         cases += [_video(f"{name} named {other}", other, content) for other in ("a.mkv", "a", "a.mov", "-a.mp4")]
-    odd = {"text": b"text", "zeros": bytes(9999), "playlist": b"#EXTM3U\nfile:///etc/passwd\n", "png": pictures()["a.png"]}
+    odd = {
+        "text": b"text",
+        "zeros": bytes(9999),
+        "playlist": b"#EXTM3U\nfile:///etc/passwd\n",
+        "png": pictures()["a.png"],
+    }
     cases += [_video(what, "a.mp4", content) for what, content in odd.items()]
     concat = b"ffconcat version 1.0\nfile /etc/hostname\n"
     return [*cases, _video("list of other files", "a.ffconcat", concat), _video("such a list", "a.mp4", concat)]

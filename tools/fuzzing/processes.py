@@ -139,8 +139,18 @@ def _arguments() -> dict[str, dict[str, str]]:
             "--stills-per-class": "2",
             "--workers": "0",
         },
-        "tools.make_motion_iou": {"--dataset-path": root, "--image-set": set_name, "--out": "made.mat", "--cache": "cache"},
-        "tools.export_coco": {"--dataset-path": root, "--image-set": set_name, "--cache": "cache", "--out": "coco.json"},
+        "tools.make_motion_iou": {
+            "--dataset-path": root,
+            "--image-set": set_name,
+            "--out": "made.mat",
+            "--cache": "cache",
+        },
+        "tools.export_coco": {
+            "--dataset-path": root,
+            "--image-set": set_name,
+            "--cache": "cache",
+            "--out": "coco.json",
+        },
         "tools.make_synthetic_vid": {
             "--out": "made",
             "--train-videos": "1",
@@ -173,8 +183,38 @@ def _arguments() -> dict[str, dict[str, str]]:
 
 
 _HOSTILE = (
-    *("", " ", "-1", "0", "nan", "1e9", "9" * 30, "/", ".", "..", "nothing/here", "/dev/null", "/dev/full", "/etc/passwd"),
-    *("file", "file/below", "pipe", "x" * 300, "y/" * 2500, "é\u202e", "\udcff", "a\nb", "%s", "--", "-x", "a=b=c", "[", "*"),
+    *(
+        "",
+        " ",
+        "-1",
+        "0",
+        "nan",
+        "1e9",
+        "9" * 30,
+        "/",
+        ".",
+        "..",
+        "nothing/here",
+        "/dev/null",
+        "/dev/full",
+        "/etc/passwd",
+    ),
+    *(
+        "file",
+        "file/below",
+        "pipe",
+        "x" * 300,
+        "y/" * 2500,
+        "é\u202e",
+        "\udcff",
+        "a\nb",
+        "%s",
+        "--",
+        "-x",
+        "a=b=c",
+        "[",
+        "*",
+    ),
 )
 
 
@@ -189,6 +229,7 @@ def _prepare(folder: Path) -> None:
 
 
 _MAKES = ("cache", "out", "out.json", "out.csv", "lists", "made.mat", "coco.json", "made", "sheet.png", "shown")
+_MAKES += ("VID_val_frames.txt", " ", "[*]", "[[]")  # where lists are asked for under such names
 
 
 def _command(what: str, tool: str, arguments: Sequence[str]) -> Input:
@@ -199,7 +240,9 @@ def _command(what: str, tool: str, arguments: Sequence[str]) -> Input:
 
 
 def _asked_for(arguments: Sequence[str]) -> tuple[str, ...]:
-    names = [a for a in arguments if a in _HOSTILE and a.strip("/. ") and a not in ("file", "file/below", "pipe", "*", "[")]
+    names = [
+        a for a in arguments if a in _HOSTILE and a.strip("/. ") and a not in ("file", "file/below", "pipe", "*", "[")
+    ]
     return tuple(name.split("/")[0] for name in names)
 
 
@@ -355,8 +398,11 @@ def _absolute(arguments: Sequence[str], folder: Path) -> list[str]:
     ours = ("results.txt", "motion.mat", "weights.pth", "cache", "out", "out.json", "out.csv", "made.mat", "coco.json")
     ours += ("made", "sheet.png", "shown", "lists")
     words = [os.path.join(folder, a) if a in ours else a for a in arguments]
-    return [f"{name}={os.path.join(folder, value)}" if value in ours else word
-            for word in words for name, _, value in [word.partition("=")]]
+    return [
+        f"{name}={os.path.join(folder, value)}" if value in ours else word
+        for word in words
+        for name, _, value in [word.partition("=")]
+    ]
 
 
 def _run_environment(tool: str, name: str, folder: Path) -> str:
@@ -379,8 +425,25 @@ def _in_locale(variables: Mapping[str, str], folder: Path) -> str:
     text = "\n".join([f"{names[0].split()[0]} Käfer日本", *names[1:]])
     (folder / "grün" / "classes.txt").write_text(text, encoding="utf-8")
     (folder / "grün" / "results.txt").write_bytes(b"1 1 0.5 1 1 9 9\n")
-    line = ["--dataset-path", root, "--cache", "cache", "--classes", "grün/classes.txt", "--results", "grün/results.txt"]
-    command = [sys.executable, str(ROOT / "tools/evaluate.py"), *line, "--json", "grün/out.json", "--csv", "grün/out.csv"]
+    line = [
+        "--dataset-path",
+        root,
+        "--cache",
+        "cache",
+        "--classes",
+        "grün/classes.txt",
+        "--results",
+        "grün/results.txt",
+    ]
+    command = [
+        sys.executable,
+        str(ROOT / "tools/evaluate.py"),
+        *line,
+        "--json",
+        "grün/out.json",
+        "--csv",
+        "grün/out.csv",
+    ]
     environment = os.environ | dict(variables) | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=_SECONDS, check=False)
     result = judged(done.returncode, (done.stdout + done.stderr).decode("utf-8", "backslashreplace"))

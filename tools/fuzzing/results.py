@@ -78,11 +78,17 @@ def _fixed_results() -> list[Input]:
     good = _text()
     first, rest = good.split("\n", 1)
     words = first.split()
-    cases = [_results("good results", good.encode()), _results("nothing", b""), _results("no last line feed", good[:-1].encode())]
+    cases = [
+        _results("good results", good.encode()),
+        _results("nothing", b""),
+        _results("no last line feed", good[:-1].encode()),
+    ]
     for column in range(7):
         for token in TOKENS:
             line = " ".join([*words[:column], token, *words[column + 1 :]])
-            cases.append(_results(f"{token[:20]!r} in column {column + 1}", f"{line}\n{rest}".encode("utf-8", "replace")))
+            cases.append(
+                _results(f"{token[:20]!r} in column {column + 1}", f"{line}\n{rest}".encode("utf-8", "replace"))
+            )
     odd = {
         "Windows": good.replace("\n", "\r\n").encode(),
         "a mark": b"\xef\xbb\xbf" + good.encode(),
@@ -92,7 +98,7 @@ def _fixed_results() -> list[Input]:
         "a header": b"frame_id class score\n" + good.encode(),
         "commas": good.replace(" ", ",").encode(),
         "a long line": b"1 " * 100_000 + b"\n",
-        "inverted boxes": "1 1 0.5 50 50 10 10\n".encode(),
+        "inverted boxes": b"1 1 0.5 50 50 10 10\n",
         "huge boxes": b"1 1 0.5 -1e300 -1e300 1e300 1e300\n",
         "many frames": b"".join(b"%d 1 0.5 1 1 2 2\n" % i for i in range(1, 999)),
     }
@@ -159,7 +165,16 @@ def _coco(what: str, truth: bytes | None = None, results: bytes | None = None) -
 
 _JSON_VALUES = (
     *(None, True, "", "a", [], {}, [1], {"a": 1}, -1, 0, 1.5, 1e300, -1e300, 2**31, 2**63, 10**400, float("nan")),
-    *(float("inf"), [1, 2, 3], [1, 2, 3, 4, 5], [None] * 4, ["1"] * 4, [float("nan")] * 4, [1e308] * 4, [-5, -5, -5, -5]),
+    *(
+        float("inf"),
+        [1, 2, 3],
+        [1, 2, 3, 4, 5],
+        [None] * 4,
+        ["1"] * 4,
+        [float("nan")] * 4,
+        [1e308] * 4,
+        [-5, -5, -5, -5],
+    ),
 )
 
 
@@ -175,7 +190,11 @@ def _with(content: Any, path: tuple, value: Any) -> Any:
 
 def _fixed_coco() -> list[Input]:
     truth_paths = [("videos",), ("images",), ("annotations",), ("categories",), ("videos", 0), ("images", 0)]
-    truth_paths += [("videos", 0, "id"), ("videos", 0, "name"), *(("images", 0, key) for key in ("id", "video_id", "frame_id"))]
+    truth_paths += [
+        ("videos", 0, "id"),
+        ("videos", 0, "name"),
+        *(("images", 0, key) for key in ("id", "video_id", "frame_id")),
+    ]
     truth_paths += [("annotations", 0, key) for key in ("image_id", "category_id", "instance_id", "bbox", "iscrowd")]
     truth_paths += [("categories", 0, "id"), ("categories", 0, "name"), ("categories", 0), ("annotations", 0)]
     result_paths = [(0,), *((0, key) for key in ("image_id", "category_id", "score", "bbox"))]
@@ -183,13 +202,26 @@ def _fixed_coco() -> list[Input]:
     for value in _JSON_VALUES:
         name = repr(value)[:20]
         cases += [
-            _coco(f"{name} at {path}", truth=json.dumps(_with(_coco_truth(), path, value)).encode()) for path in truth_paths
+            _coco(f"{name} at {path}", truth=json.dumps(_with(_coco_truth(), path, value)).encode())
+            for path in truth_paths
         ]
         cases += [
             _coco(f"{name} at {path}", results=json.dumps(_with(_coco_results(), path, value)).encode())
             for path in result_paths
         ]
-    odd = (b"", b"text", b"null", b"5", b'"a"', b"[]", b"{}", b"[" * 100_000, b"[1e999]", b"[" + b"9" * 5000 + b"]", b"[nan]")
+    odd = (
+        b"",
+        b"text",
+        b"null",
+        b"5",
+        b'"a"',
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b"[1e999]",
+        b"[" + b"9" * 5000 + b"]",
+        b"[nan]",
+    )
     cases += [_coco(f"results {content[:20]!r}", results=content) for content in odd]
     return cases + [_coco(f"truth {content[:20]!r}", truth=content) for content in odd]
 
@@ -197,7 +229,9 @@ def _fixed_coco() -> list[Input]:
 def _damaged_coco(rng: Random) -> Input:
     content = json.dumps(_coco_truth() if rng.random() < 0.5 else _coco_results(), indent=0)
     damaged = as_bytes(rng, damaged_text(rng, content))
-    return _coco("damaged truth", truth=damaged) if content.startswith("{") else _coco("damaged results", results=damaged)
+    return (
+        _coco("damaged truth", truth=damaged) if content.startswith("{") else _coco("damaged results", results=damaged)
+    )
 
 
 @functools.cache
@@ -238,8 +272,15 @@ def _fixed_motion() -> list[Input]:
     cases = []
     for what, good in (("compressed", _good_motion()), ("plain", _plain_motion())):
         cases.append(_motion(f"good, {what}", good))
-        cases += [_motion(f"{what}, cut off at {share:g}", good[: int(len(good) * share)]) for share in (0, 0.2, 0.5, 0.9, 0.99)]
-    odd = {"text": b"text", "zeros": bytes(999), "version 7.3": b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(999)}
+        cases += [
+            _motion(f"{what}, cut off at {share:g}", good[: int(len(good) * share)])
+            for share in (0, 0.2, 0.5, 0.9, 0.99)
+        ]
+    odd = {
+        "text": b"text",
+        "zeros": bytes(999),
+        "version 7.3": b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(999),
+    }
     return cases + [_motion(what, content) for what, content in odd.items()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -83,7 +84,8 @@ class Worker:
         process, self._process = self._process, None
         if process is None:
             return None
-        process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
         try:
             status = process.wait(5)
         except subprocess.TimeoutExpired:
@@ -94,7 +96,9 @@ class Worker:
         return status
 
 
-def run(kind: str, seed: int, numbers: Iterable[int], tally: Tally, going_on: Callable[[], bool] = lambda: True) -> bool:
+def run(
+    kind: str, seed: int, numbers: Iterable[int], tally: Tally, going_on: Callable[[], bool] = lambda: True
+) -> bool:
     """Try the inputs `numbers` of `kind` while `going_on`; returns whether the kind has more of them."""
     with Worker(kind, seed) as worker:
         for number in numbers:

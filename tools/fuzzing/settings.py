@@ -76,7 +76,20 @@ def _fixed_keys() -> list[Input]:
         for name in names
         for value in _VALUES
     ]
-    odd = ("", "=", "=1", "TRAIN", "TRAIN=1", "TRAIN.lr", "TRAIN.lr.x=1", ".lr=1", "TRAIN..lr=1", "x=1", "\0=1", "TRAIN.\u202e=1")
+    odd = (
+        "",
+        "=",
+        "=1",
+        "TRAIN",
+        "TRAIN=1",
+        "TRAIN.lr",
+        "TRAIN.lr.x=1",
+        ".lr=1",
+        "TRAIN..lr=1",
+        "x=1",
+        "\0=1",
+        "TRAIN.\u202e=1",
+    )
     return cases + [Input(f"{text!r}", functools.partial(_override, text), names="command line") for text in odd]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import struct
-from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from random import Random
@@ -96,7 +95,9 @@ def _fixed_checkpoints() -> list[Input]:
         "an empty dictionary": {},
         "sparse weights": {"model": state | {first: torch.zeros(3, 2, 3, 3).to_sparse()}},
         "meta weights": {"model": state | {first: torch.zeros(3, 2, 3, 3, device="meta")}},
-        "quantized weights": {"model": state | {first: torch.quantize_per_tensor(torch.zeros(3, 2, 3, 3), 1, 0, torch.qint8)}},
+        "quantized weights": {
+            "model": state | {first: torch.quantize_per_tensor(torch.zeros(3, 2, 3, 3), 1, 0, torch.qint8)}
+        },
         "complex weights": {"model": state | {first: torch.zeros(3, 2, 3, 3, dtype=torch.complex64)}},
         "whole numbers": {"model": state | {first: torch.zeros(3, 2, 3, 3, dtype=torch.int64)}},
         "NaN weights": {"model": state | {first: torch.full((3, 2, 3, 3), torch.nan)}},
@@ -107,16 +108,21 @@ def _fixed_checkpoints() -> list[Input]:
         "a billion values in one": {"model": state | {first: torch.zeros(1).expand(1 << 30)}},
         "code": {"model": _Code()},
         "code beside weights": _checkpoint(more=_Code()),
-        **{f"{key} of another form": _checkpoint(**{key: value})
-           for key in ("epoch", "config", "method", "classes", "model", "optimizer", "version")
-           for value in (torch.zeros(2),)},
+        **{
+            f"{key} of another form": _checkpoint(**{key: value})
+            for key in ("epoch", "config", "method", "classes", "model", "optimizer", "version")
+            for value in (torch.zeros(2),)
+        },
         **{f"{key} is a list": _checkpoint(**{key: [1, 2]}) for key in ("config", "classes", "epoch", "model")},
         "classes twice": _checkpoint(classes={"names": ["a", "a"], "annotation_names": ["b", "c"]}),
         "classes without names": _checkpoint(classes={}),
         "more entries for classes": _checkpoint(classes={"names": ["a"], "annotation_names": ["b"], "x": ["c"]}),
     }
     cases = [_pth(what, _saved(content)) for what, content in odd.items()]
-    cases += [_pth("good checkpoint", good, True), _pth("old form", _saved(_checkpoint(), _use_new_zipfile_serialization=False))]
+    cases += [
+        _pth("good checkpoint", good, True),
+        _pth("old form", _saved(_checkpoint(), _use_new_zipfile_serialization=False)),
+    ]
     script = torch.jit.script(nn.Linear(1, 1)) if hasattr(torch, "jit") else None
     if script is not None:
         file = io.BytesIO()
@@ -178,7 +184,9 @@ def _fixed_params() -> list[Input]:
     for layout in LAYOUTS:
         good = _good_params(layout)
         cases.append(_params(f"good {layout}", good))
-        cases += [_params(f"{layout} cut off at {share:g}", good[: int(len(good) * share)]) for share in (0, 0.1, 0.5, 0.99)]
+        cases += [
+            _params(f"{layout} cut off at {share:g}", good[: int(len(good) * share)]) for share in (0, 0.1, 0.5, 0.99)
+        ]
         for place in (0, 16, 24, 28, 32, 40):
             for number in (0, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1):
                 data = bytearray(good)

@@ -19,6 +19,7 @@ RANGES = (
     "easydict>=1.10",
     "pycocotools>=2.0.8",
     "tqdm>=4.65",
+    "av>=17",
     "tensorboard>=2.14",
     "matplotlib>=3.9",
     "scipy>=1.13",

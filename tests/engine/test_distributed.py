@@ -1,0 +1,115 @@
+"""Trainings and tests that processes share, by torchrun: the same numbers as of one process, also when one is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lib.engine.checkpoint import load_checkpoint
+from lib.engine.distributed import DistributedError, Processes, batches_of_process
+from tests.engine import shared_runs
+from tests.engine.test_train import same_content
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINED = {
+    "tiny": "tiny/tiny-0002.pth",
+    "tiny_with_mean_gradients": "tiny_with_mean_gradients/tiny-0002.pth",
+    "rfcn": "detectors/rfcn/small-0001.pth",
+    "dff": "detectors/dff/small-0001.pth",
+    "fgfa": "detectors/fgfa/small-0001.pth",
+}
+RESULTS = "toy_run/VID_val_videos/detections.txt"
+
+
+def start(folder: Path, processes: int, *what: str, restarts: int = 0) -> subprocess.CompletedProcess:
+    """`what` of shared_runs in `folder`, in one process or by torchrun."""
+    if not (folder / "test_set").exists():
+        shared_runs.write_test_set(folder / "test_set")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    torchrun += ["--max-restarts", str(restarts)]
+    return subprocess.run(
+        [sys.executable, *(torchrun if processes > 1 else []), "-m", shared_runs.__name__, str(folder), *what],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=550,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folders of one process and of two that did the same, to the end."""
+    folders = []
+    for processes in (1, 2):
+        folders.append(tmp_path_factory.mktemp(f"of_{processes}"))
+        done = start(folders[-1], processes, "tiny", "tiny_with_mean_gradients", "detectors", "test")
+        assert done.returncode == 0, done.stderr[-3000:]
+    return folders
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_learn_what_one_does(runs, name):
+    """Sums of four gradients may be rounded in another order; those of two are the same, bit for bit."""
+    one, two = (load_checkpoint(folder / TRAINED[name]) for folder in runs)
+    assert one["iteration"] == two["iteration"] > 0
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if name.startswith("tiny") else {"rtol": 0, "atol": 0}
+    for content in (one, two):
+        content["optimizer"] = content["optimizer"]["state"]
+    for key in ("model", "optimizer", "metrics"):
+        torch.testing.assert_close(two[key], one[key], **tolerance)
+
+
+def test_two_processes_find_what_one_does(runs):
+    one, two = ((folder / "test" / RESULTS) for folder in runs)
+    assert two.read_bytes() == one.read_bytes()
+    assert len(one.read_text().splitlines()) > 50
+    assert not list(two.parent.glob("*process*")), "the files of the processes are joined"
+    evaluations = [json.loads((path.parent / "evaluation.json").read_text()) for path in (one, two)]
+    assert evaluations[0]["ap"] == evaluations[1]["ap"]
+    begun = [json.loads((runs[1] / "test" / f"life_0_process_{rank}.json").read_text()) for rank in (0, 1)]
+    assert sum(begun) == 5, "each video is tested once"
+
+
+def test_a_lost_process_ends_the_run_with_one_line_and_a_checkpoint(runs, tmp_path):
+    done = start(tmp_path, 2, "tiny_with_a_loss")
+    assert done.returncode != 0
+    lines = re.split(r"[\r\n]+", done.stderr)
+    assert sum(line.startswith("error: process 0 of 2 has lost the connection to another one") for line in lines) == 1
+    assert any("failed (exitcode: -9) local_rank: 1" in line for line in lines), "torchrun says which one"
+    assert not any("[rank0]:" in line and "Error" in line for line in lines), done.stderr[-3000:]
+    folder = tmp_path / "tiny_with_a_loss"
+    assert load_checkpoint(folder / "tiny-latest.pth")["iteration"] == 4
+    said = r"stopped by the error below after 4 updates .* saved \S+tiny-latest\.pth; to go on, run the same command"
+    assert re.search(said, (folder / "train.log").read_text())
+
+
+def test_torchrun_restarts_a_run_that_ends_as_one_without_a_loss(runs, tmp_path):
+    """First a training loses a process, then a test does; what was done is not done again."""
+    done = start(tmp_path, 2, "tiny_with_a_loss", "test_with_a_loss", restarts=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "of_2" in str(runs[1])
+    for epoch in (1, 2):
+        name = f"tiny-{epoch:04d}.pth"
+        same_content(load_checkpoint(tmp_path / "tiny_with_a_loss" / name), load_checkpoint(runs[1] / "tiny" / name))
+    log = (tmp_path / "tiny_with_a_loss" / "train.log").read_text()
+    assert len(re.findall(r"resuming \S+: epoch 1\.333, 4 updates done", log)) == 1
+    assert (tmp_path / "test_with_a_loss" / RESULTS).read_bytes() == (runs[0] / "test" / RESULTS).read_bytes()
+    notes = (tmp_path / "test_with_a_loss").glob("life_*.json")
+    assert sum(json.loads(path.read_text()) for path in notes) <= 5 + 2, "the video that a process was in is done again"
+
+
+def test_batches_that_cannot_be_shared_are_refused():
+    assert batches_of_process(Processes(1, 2), 4) == 2
+    with pytest.raises(
+        DistributedError, match=r"BATCHES_PER_UPDATE 4 cannot be shared .* among 3 .*; start 1 or 2 or 4"
+    ):
+        batches_of_process(Processes(0, 3), 4)
