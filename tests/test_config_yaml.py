@@ -107,7 +107,7 @@ def test_what_is_no_file_is_refused(tmp_path):
         load_config("/dev/zero")
     with pytest.raises(ConfigError, match="File name too long"):
         load_config(tmp_path / ("x" * 300))
-    with pytest.raises(ConfigError, match=r"cannot be read \(embedded null byte\); give a YAML file"):
+    with pytest.raises(ConfigError, match=r"cannot be read \(.*embedded null.*\); give a YAML file"):
         load_config("a\0b")
 
 

@@ -112,7 +112,7 @@ def test_names_as_long_as_the_file_system_takes(tmp_path, length, letter):
         (lambda folder: folder / ("x" * 256), "cannot be written .File name too long"),
         (lambda folder: folder / ("x" * 300) / "out.txt", "cannot be written .File name too long"),
         (lambda folder: "a" + "/x" * 3000, "cannot be written .File name too long"),
-        (lambda folder: "nul\0.txt", r"'nul\\x00.txt': cannot be written .embedded null byte"),
+        (lambda folder: "nul\0.txt", r"'nul\\x00.txt': cannot be written .*embedded null"),
         (lambda folder: "/proc/nothing/out.txt", "cannot be written"),
         (lambda folder: "", "is a folder"),
         (lambda folder: "/", "is a folder"),
@@ -331,7 +331,7 @@ def test_a_lock_is_not_inherited_by_reader_processes(tmp_path):
         (lambda folder: folder / "locked", "cannot be written .Is a directory"),
         (lambda folder: folder / ("x" * 300), "cannot be written .File name too long"),
         (lambda folder: "/proc/run", "cannot be written"),
-        (lambda folder: "nul\0", "embedded null byte"),
+        (lambda folder: "nul\0", "embedded null"),
     ],
 )
 def test_a_folder_that_cannot_be_held_is_named(tmp_path, make, message):

@@ -75,7 +75,7 @@ def test_the_package_asks_for_the_torch_that_it_was_built_against(version, monke
 def test_only_one_opencv_is_asked_for(name, monkeypatch, tmp_path):
     put(tmp_path, name, "4.10.0.84")
     asked = load("dependencies", monkeypatch).requirements("2.12.0", [str(tmp_path)])
-    assert [entry for entry in asked if "opencv" in entry] == [f"{name}>=4.9"]
+    assert [entry for entry in asked if "opencv" in entry] == [f"{name}>=4.10"]
 
 
 def versions(path: Path) -> dict[str, str]:

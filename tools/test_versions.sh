@@ -22,7 +22,7 @@ run() {
   local here=$top/$name
   [ -x "$here/bin/python" ] || "$python" -m venv "$here"
   printf '\n== %s: installing\n' "$name"
-  "$here/bin/python" -m pip install --disable-pip-version-check -q -r "$pins" pytest
+  "$here/bin/python" -m pip install --disable-pip-version-check -q -r "$pins" pytest hypothesis cython ninja setuptools
   "$here/bin/python" -m pip install --disable-pip-version-check -q --no-deps --force-reinstall "$source"
   (cd "$top" && "$here/bin/python" -c "
 import cv2, lib, numpy, platform, torch, rfcn.demo, dff.demo, fgfa.demo

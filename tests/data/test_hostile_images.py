@@ -183,7 +183,7 @@ def test_what_is_no_file_is_refused(tmp_path):
         (tmp_path / "gone.jpg", "no such image file"),
         (tmp_path / "pipe.jpg" / "x.jpg", "Not a directory"),
         (tmp_path / ("x" * 300), "File name too long"),
-        ("nul\0.jpg", "embedded null byte"),
+        ("nul\0.jpg", "embedded null"),
     ):
         with pytest.raises(ImageError, match=message):
             read_image(path)

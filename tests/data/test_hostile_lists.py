@@ -159,7 +159,7 @@ def test_a_class_list_that_is_no_file_is_refused(tmp_path):
         (tmp_path / "pipe.txt", "is a device, pipe or socket, not a file; give a class list"),
         (tmp_path, "is a folder, not a file"),
         (tmp_path / "none.txt", "cannot be read"),
-        ("nul\0", "embedded null byte"),
+        ("nul\0", "embedded null"),
     ):
         with pytest.raises(ClassListError, match=message):
             load_classes(path)

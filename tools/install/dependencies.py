@@ -12,18 +12,19 @@ from importlib import metadata
 # The oldest versions that the tests pass with (tools/test_versions.sh runs them: tools/install/oldest.txt)
 OLDEST_PYTHON = (3, 10)
 TORCH = "torch>=2.11"
+# NumPy from 2.0 on: before, a float32 number times a Python number was a float64 one
 RANGES = (
-    "numpy>=1.26",
+    "numpy>=2.0",
     "pyyaml>=6.0.1",
     "easydict>=1.10",
-    "pycocotools>=2.0.7",
+    "pycocotools>=2.0.8",
     "tqdm>=4.65",
     "av>=17",
     "tensorboard>=2.14",
-    "matplotlib>=3.8",
-    "scipy>=1.11",
+    "matplotlib>=3.9",
+    "scipy>=1.13",
 )
-OPENCV = "opencv-python>=4.9"
+OPENCV = "opencv-python>=4.10"
 # Builds of OpenCV that bring the same module: two of them in one environment overwrite each other
 _OTHER_OPENCV = ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 BUILD = ("setuptools>=77", "cython>=3.1", "ninja>=1.11")
