@@ -7,10 +7,10 @@ import contextlib
 import signal
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NoReturn
 
 import cv2
 from torch.utils.data import DataLoader
@@ -48,8 +48,7 @@ def samples_of(loader: DataLoader) -> Iterator[Any]:
     An InputError among it is raised: raised in a worker, it would arrive wrapped in a traceback. Raises ReaderError for
     a worker that died, but only when a sample is asked for.
     """
-    with _starting_workers():
-        samples = iter(loader)
+    samples = _begin(loader)
     workers: list[BaseProcess] = list(getattr(samples, "_workers", ()))
     _started.update(workers)
     while True:
@@ -58,16 +57,33 @@ def samples_of(loader: DataLoader) -> Iterator[Any]:
         except StopIteration:
             return
         except Exception as error:  # DataLoader meets the death of a worker as errors of several kinds
-            died = _died(workers, error)
-            if died is None:
-                raise
-            raise ReaderError(
-                f"process {died.pid}, which read training samples, died ({_cause(died.exitcode)}); where memory ran "
-                "out, lower TRAIN.WORKERS or TRAIN.BATCH_IMAGES"
-            ) from error
+            _raise_death(workers, error)
         if isinstance(sample, InputError):
             raise sample
         yield sample
+
+
+def _begin(loader: DataLoader) -> Iterator[Any]:
+    """The iterator of `loader`. Workers that persist are told of a new epoch, and must answer. Raises ReaderError."""
+    persistent = getattr(loader._iterator, "_workers", ())
+    try:
+        if any(worker.exitcode for worker in persistent):
+            raise _DeathError
+        with _starting_workers():
+            return iter(loader)
+    except Exception as error:
+        _raise_death(persistent, error)
+
+
+def _raise_death(workers: Sequence[BaseProcess], error: Exception) -> NoReturn:
+    """Raise `error` as the death of the worker that it comes from, or as it is where none died."""
+    died = _died(workers, error)
+    if died is None:
+        raise error
+    raise ReaderError(
+        f"process {died.pid}, which read training samples, died ({_cause(died.exitcode)}); where memory ran out, lower "
+        "TRAIN.WORKERS or TRAIN.BATCH_IMAGES"
+    ) from error
 
 
 def _next(samples: Iterator[Any], workers: list[BaseProcess]) -> Any:
@@ -89,7 +105,7 @@ def _on_death(number: int, _frame) -> None:
         raise _DeathError
 
 
-def _died(workers: list[BaseProcess], error: Exception) -> BaseProcess | None:
+def _died(workers: Sequence[BaseProcess], error: Exception) -> BaseProcess | None:
     """The worker whose death `error` comes from; None where there is none."""
     if isinstance(error, (OSError, EOFError)):  # its connections end before it does
         connection.wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=5)

@@ -89,15 +89,27 @@ def test_the_process_itself_hears_signals_as_before():
 
 def test_the_death_of_a_worker_is_raised_with_the_next_sample():
     """And not before: between two samples, this process may be in the middle of an update."""
+    before = set(multiprocessing.active_children())  # those of other tests may still be ending
     samples = read(Numbers())
     next(samples)
-    worker = multiprocessing.active_children()[0]
+    worker = next(child for child in multiprocessing.active_children() if child not in before)
     os.kill(worker.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while worker.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)  # the handler of SIGCHLD runs in here
     with pytest.raises(ReaderError, match=rf"process {worker.pid}, .* died \(SIGKILL\)"):
         next(samples)
+
+
+def test_the_death_of_a_worker_between_two_epochs_is_raised_too():
+    """Workers that persist are asked for an answer when an epoch begins."""
+    loader = DataLoader(Numbers(), batch_size=None, num_workers=2, worker_init_fn=start_worker, persistent_workers=True)
+    assert list(samples_of(loader)) == list(range(12))
+    worker = loader._iterator._workers[1]
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join(60)
+    with pytest.raises(ReaderError, match=rf"process {worker.pid}, .* died \(SIGKILL\)"):
+        list(samples_of(loader))
 
 
 def test_a_partial_message_of_a_killed_worker_does_not_block():
