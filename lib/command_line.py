@@ -21,6 +21,9 @@ def run_script(main: Callable[[], object]) -> None:
     one line and exits with status 130; a closed output pipe exits with status 141 and prints nothing.
     """
     _open_missing_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and not stream.closed:
+            stream.reconfigure(errors="backslashreplace")  # a file's name may not fit the terminal's encoding
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # Large pages for torch's tensors on Linux; torch reads this when it allocates the first. docs/performance.md
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

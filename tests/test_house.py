@@ -70,9 +70,15 @@ def _unsafe_call(node: ast.Call) -> list[str]:
     return []
 
 
+# Tests that run the Python of a page of the documentation, or of a file of the project
+RUN_OUR_OWN_TEXT = ("tests/test_install.py", "tests/test_pages.py", "tests/tools/test_export.py")
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=_name)
 def test_source_is_safe(path):
     found = unsafe(path.read_text(encoding="utf-8"))
+    if _name(path) in RUN_OUR_OWN_TEXT:
+        found = [one for one in found if not one.endswith("exec runs a text")]
     assert not found, f"{_name(path)}: {found}"
 
 

@@ -108,6 +108,7 @@ def export_part(part: Part, folder: Path, formats: Sequence[str]) -> dict[str, d
     """Write `part`; for each format and output the largest difference from the detector on the example input."""
     with torch.no_grad():
         wanted = part.module(*part.inputs.values())
+        torch.compiler.reset()  # what was traced before in this process would make sizes that differ symbolic
         program = torch.export.export(part.module, tuple(part.inputs.values()))
     wanted = (wanted,) if isinstance(wanted, Tensor) else wanted
     differences = {}

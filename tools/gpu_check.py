@@ -166,7 +166,10 @@ def run_stage(stage: Stage, out: Path, seconds_left: float) -> dict[str, Any]:
 def _end(process: subprocess.Popen) -> None:
     """The process and those that it started."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        if hasattr(os, "killpg") and hasattr(signal, "SIGKILL"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
     process.wait()
 
 

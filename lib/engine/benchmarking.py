@@ -14,7 +14,6 @@ from lib.data.transforms import Preprocessing
 from lib.engine.inference import LiveDetection
 from lib.engine.memory import held_gib, peak_device_gib, peak_host_gib, reset_peak
 from lib.models.flops import PartFlops
-from lib.models.inference_conv import InferenceConv
 from lib.models.postprocess import PostProcess
 from lib.models.precision import set_precision
 from lib.models.video_model import VideoModel
@@ -132,12 +131,8 @@ class MatmulPeak:
         a = torch.randn(side, side, device=self.device).to(dtype)
         products = [lambda: torch.mm(a, a)]
         if self.device.type == "cpu":
-            conv, positions = (
-                InferenceConv(torch.nn.Conv2d(side, side, 1).requires_grad_(False), dtype),
-                (side // 32, 32),
-            )
-            x = a.T.reshape(1, side, *positions).contiguous(memory_format=torch.channels_last)
-            products.append(lambda: conv(x))
+            x = a.T.reshape(1, side, side // 32, 32).contiguous(memory_format=torch.channels_last)
+            products.append(lambda: torch.nn.functional.conv2d(x, a[:, :, None, None]))
         for product in products:
             product()
             for _ in range(3):

@@ -68,7 +68,7 @@ def make_dataset(
         raise OutputError(f"{os.fspath(out)!r}: cannot be written ({error}); give another name") from error
     with output_errors(out):
         _clean_up_after_killed(out)
-    known = _recorded(out)
+        known = _recorded(out)
     if known is not None and known["parameters"] == plan.parameters() and not overwrite:
         return _tally(known["contents"]), False
     _refuse_other_contents(out, known, overwrite)

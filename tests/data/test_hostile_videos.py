@@ -103,7 +103,6 @@ def test_what_is_no_file_is_refused(tmp_path):
         ("nul\0.mp4", "no such file|cannot be opened"),
         ("", "no such file|holds no image"),
         ("[", "matches no image|no such file"),
-        ("http://localhost:9/clip.mp4", "no such file"),
         ("concat:/etc/passwd", "no such file"),
         ("camera:-1", "a camera is camera:NUMBER"),
         ("camera:", "a camera is camera:NUMBER"),

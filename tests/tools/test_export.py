@@ -209,7 +209,7 @@ def test_what_cannot_be_exported_is_said(tmp_path, monkeypatch):
         export.main(["--weights", str(old), *size])
     weights = write_checkpoint(tmp_path / "dff.pth", "dff")
     with pytest.raises(InputError, match="PROPAGATE_FROM=both: .* set TEST.PROPAGATE_FROM=own"):
-        export.main(["TEST.PROPAGATE_FROM=both", "--weights", str(weights), *size])
+        export.main(["--weights", str(weights), *size, "--", "TEST.PROPAGATE_FROM=both"])
     monkeypatch.setattr(export, "PACKAGES", ("json", "no_such_package"))
     with pytest.raises(InputError, match="need no_such_package, which is not installed; pip install no_such_package"):
         export.main(["--weights", str(weights), *size[:-1], "onnx"])

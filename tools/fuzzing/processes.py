@@ -388,7 +388,7 @@ _UNSEEN = [ENVIRONMENTS[name] for name in ("closed standard error", "all streams
 def _in_environment(tool: str, arguments: Sequence[str], before: Callable[[], None], folder: Path) -> str:
     process, output = in_fork(functools.partial(_main_of(tool), list(arguments)), folder, before)
     status, printed = end_of(process), _text(output)
-    if status == 120 or (status == 2 and not printed.strip() and before in _UNSEEN):
+    if status == 120 or (status == 2 and "Traceback" not in printed and before in _UNSEEN):
         return "could not print"
     return judged(status, printed)
 

@@ -5,6 +5,7 @@ Example: echo 0 | python -m tools.fuzzing.worker annotation 0 FOLDER
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -39,4 +40,8 @@ def main(kind: str, seed: int, scratch: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("scratch", type=Path, help="folder for the inputs")
+    main(**vars(parser.parse_args()))
