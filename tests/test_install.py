@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.version import __version__
 from tests.test_house import SHELL_SCRIPTS, SOURCES, _messages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +77,11 @@ def test_only_one_opencv_is_asked_for(name, monkeypatch, tmp_path):
     put(tmp_path, name, "4.10.0.84")
     asked = load("dependencies", monkeypatch).requirements("2.12.0", [str(tmp_path)])
     assert [entry for entry in asked if "opencv" in entry] == [f"{name}>=4.10"]
+
+
+def test_the_package_has_the_version_that_the_code_says():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{__version__}"\n' in text
 
 
 def versions(path: Path) -> dict[str, str]:
