@@ -147,13 +147,15 @@ def load_detector(
     method: Method | str | None = None,
     score_threshold: float = 0.05,
     nms: float | None = None,
+    precision: str = "",
     batch_images: int = 1,
 ) -> VideoDetector:
     """The detector in a checkpoint; its method, configuration and classes come from the file.
 
     device: "cpu", "cuda" or "cuda:N"; default: a GPU if there is one. overrides: configuration values, such as
     "TEST.KEY_FRAME_INTERVAL=5". score_threshold: minimum score of detections. nms: IoU above which a box of lower score
-    is dropped; default: TEST.NMS of the configuration. batch_images: frames that go through the network together.
+    is dropped; default: TEST.NMS of the configuration. precision: "float32", "tf32", "bfloat16" or "float16"; default:
+    PRECISION of the configuration. batch_images: frames that go through the network together.
     cfg, method: YAML file and "rfcn", "dff" or "fgfa", for files without this information (older checkpoints, MXNet's
     .params); for a method of your own, its `Method`. Raises CheckpointError and ConfigError.
     """
@@ -168,7 +170,8 @@ def load_detector(
         if method not in METHODS:
             raise CheckpointError(f"{weights}: is for method '{method}', which is not one of ours; give its Method")
         method = importlib.import_module(f"{method}.method").METHOD
-    changed = [*overrides, *([] if nms is None else [f"TEST.NMS={nms}"])]
+    arguments = {"TEST.NMS": nms, "PRECISION": precision or None}
+    changed = [*overrides, *(f"{key}={value}" for key, value in arguments.items() if value is not None)]
     chosen = device_of(device or default_device())
     run = open_run(method, chosen, None if cfg is None else os.fspath(cfg), [], changed, os.fspath(weights))
     return VideoDetector.of_run(run, score_threshold=score_threshold, batch_images=batch_images)

@@ -57,6 +57,17 @@ def detectors(checkpoint):
     return {method: load_detector(checkpoint(method), device="cpu") for method in METHODS}
 
 
+def test_precision_is_an_argument(checkpoint):
+    reduced, plain = (load_detector(checkpoint("rfcn"), device="cpu", precision=name) for name in ("bfloat16", ""))
+    assert (reduced.cfg.PRECISION, plain.cfg.PRECISION) == ("bfloat16", "float32")
+    frame = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    maps = [next(iter(one([frame], inside=True)))[0].inside.features.float() for one in (reduced, plain)]
+    difference = float((maps[0] - maps[1]).abs().max() / maps[1].abs().max())
+    assert 0 < difference < 0.1
+    with pytest.raises(ConfigError, match="'PRECISION' must be one of"):
+        load_detector(checkpoint("rfcn"), device="cpu", precision="int8")
+
+
 @pytest.fixture(scope="module")
 def expected(detectors):
     """A function: (method, frames, overrides) -> (frame, detections) of the inference loop alone."""
