@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from lib.ops import psroi_vote
+from lib.ops import psroi_pool, psroi_vote
 
 
 class RFCNHead(nn.Module):
@@ -30,4 +31,7 @@ class RFCNHead(nn.Module):
         return self._vote(class_maps, rois, self.num_classes), self._vote(box_maps, rois, 8)
 
     def _vote(self, maps: Tensor, rois: Tensor, output_dim: int) -> Tensor:
-        return psroi_vote(maps, rois, output_dim, self.pooled_size, 1.0 / self.stride)  # (R, D)
+        geometry = (rois, output_dim, self.pooled_size, 1.0 / self.stride)
+        if torch.is_grad_enabled():  # the sums of torch's mean: trainings stay bit for bit what they were
+            return psroi_pool(maps, *geometry).mean(dim=(2, 3))  # (R, D)
+        return psroi_vote(maps, *geometry)  # (R, D)
