@@ -5,11 +5,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import signal
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from types import TracebackType
 from typing import Any, NoReturn
 
 import cv2
@@ -36,10 +38,19 @@ class _DeathError(Exception):
 def start_worker(worker: int) -> None:
     """The `worker_init_fn` of a DataLoader whose samples `samples_of` reads."""
     cv2.setNumThreads(0)  # OpenCV would start a thread per core in each of the processes
+    sys.excepthook = _report
     for number in _GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _GROUP_SIGNALS)  # see `_starting_workers`
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The excepthook of a worker. Its thread that hands over samples reports a training that ends in the middle of one,
+    which says itself why it ends.
+    """
+    if not issubclass(kind, (OSError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def samples_of(loader: DataLoader) -> Iterator[Any]:
@@ -107,8 +118,10 @@ def _on_death(number: int, _frame) -> None:
 
 def _died(workers: Sequence[BaseProcess], error: Exception) -> BaseProcess | None:
     """The worker whose death `error` comes from; None where there is none."""
-    if isinstance(error, (OSError, EOFError)):  # its connections end before it does
-        connection.wait([worker.sentinel for worker in workers if worker.is_alive()], timeout=5)
+    if isinstance(error, (OSError, EOFError)):  # its connections end before it does, and before it can be waited for
+        alive = {worker.sentinel: worker for worker in workers if worker.is_alive()}
+        for sentinel in connection.wait(list(alive), timeout=5):
+            alive[sentinel].join(5)
     return next((worker for worker in workers if worker.exitcode), None)
 
 
