@@ -94,26 +94,24 @@ def positive_count(text: str) -> int:
     return number
 
 
-def positive_number(text: str) -> float:
-    """A number above 0 on the command line, such as a learning rate."""
+def _number(text: str, accepts: Callable[[float], bool], wanted: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    if not accepts(number):
+        raise argparse.ArgumentTypeError(f"must be a number {wanted}, not {text!r}")
     return number
+
+
+def positive_number(text: str) -> float:
+    """A number above 0 on the command line, such as a learning rate."""
+    return _number(text, lambda number: 0 < number < float("inf"), "above 0")
 
 
 def share(text: str) -> float:
     """A number from 0 to 1 on the command line, such as a score."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
-    return number
+    return _number(text, lambda number: 0 <= number <= 1, "from 0 to 1")
 
 
 def rate(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import runpy
 import shlex
@@ -31,6 +32,31 @@ def link_repository(folder: Path, names: Sequence[str]) -> None:
     """Put links to parts of the repository into `folder`, so that the page's relative paths lead to them."""
     for name in names:
         (folder / name).symlink_to(ROOT / name)
+
+
+def walk(page: str, folder: Path) -> list[str]:
+    """Run the bash blocks of a page, in `folder`, on the CPU; what each has printed.
+
+    The folder gets links to the parts of the repository that hold code and configurations, and none to data or output.
+    """
+    link_repository(folder, ("lib", "rfcn", "tools", "configs", "model"))
+    python = folder / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    outputs = []
+    for text in [text for language, text in blocks(page) if language == "bash"]:
+        command = ["bash", "-e", "-u", "-o", "pipefail", "-c", text]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+        outputs.append(done.stdout)
+    return outputs
 
 
 def run_commands(text: str, extra: Callable[[list[str]], list[str]] = lambda words: []) -> None:

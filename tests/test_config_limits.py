@@ -222,7 +222,10 @@ def test_values_that_do_not_go_together(settings, message):
     ],
 )
 def test_the_edges_of_what_goes_together(settings):
-    load_config(overrides=settings)
+    known = to_dict(load_config(overrides=settings))
+    for key, value in (setting.split("=") for setting in settings if "NUM_ANCHORS" not in setting):
+        section, _, name = key.rpartition(".")
+        assert (known[section] if section else known)[name] == yaml.safe_load(value)
 
 
 def test_a_checkpoint_of_wide_rfcn_loads_again():

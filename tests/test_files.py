@@ -224,6 +224,14 @@ def test_reading_text_and_bytes(tmp_path):
     assert read_bytes(path, InputError, "do", most=5) == b"12345"
     with pytest.raises(InputError, match=r"in\.txt: has more than 4 bytes; do"):
         read_bytes(path, InputError, "do", most=4)
+    for wrong, why in (
+        (tmp_path / "b.txt", "cannot be read .No such file or directory.; do"),
+        (tmp_path, "is a folder, not a file; do"),
+        ("/dev/zero", "is a device, pipe or socket, not a file"),
+        ("a\0b", "do"),
+    ):
+        with pytest.raises(InputError, match=why):
+            read_text(wrong, InputError, "do")
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"a\0b", "a".encode("utf-16"), "a\nb".encode("utf-16-le"), b"\xc3("])
@@ -264,7 +272,10 @@ def test_a_folder_is_held_against_other_processes_until_they_end(tmp_path):
     assert other.stdout.readline() == "held\n"
     for _ in range(2):  # the refusal does not let go of the other's lock
         with (
-            pytest.raises(FolderInUseError, match=rf"run: process {other.pid} on .* is writing to this folder"),
+            pytest.raises(
+                FolderInUseError,
+                match=rf"run: process {other.pid} on .*, started .*, is writing to this folder; wait for it",
+            ),
             hold_folder(folder),
         ):
             pass

@@ -4,47 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from lib.config import load_config
+from tests.pages import ROOT, walk
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "fine-tuning.md"
-TEXT = PAGE.read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```bash\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+PAGE = "docs/fine-tuning.md"
+TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
 RUN = Path("output/mine/resnet_v1_18_synthetic_vid_mine")
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
-    """(the folder in which the whole page has run, the output of each block): the repository without data or output."""
+    """(the folder in which the whole page has run, the output of each block)."""
     folder = tmp_path_factory.mktemp("page")
-    for name in ("lib", "rfcn", "tools", "configs", "model"):
-        (folder / name).symlink_to(ROOT / name)
-    python = folder / "bin" / "python"
-    python.parent.mkdir()
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
-    python.chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    outputs = []
-    for block in BLOCKS:
-        command = ["bash", "-e", "-u", "-o", "pipefail", "-c", block]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{block}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
-        outputs.append(done.stdout)
-    return folder, outputs
+    return folder, walk(PAGE, folder)
 
 
 def test_the_log_says_which_classes_are_copied_and_the_page_quotes_it(walked):

@@ -85,22 +85,28 @@ def train(
         log_environment(cfg, device)
         _log_update_rule(run)
         reset_peak(device)
-        if processes.is_main:
-            run.curves = Curves(run_dir / "tensorboard", first_step=run.update + 1)
-            run.metrics = MetricsFile(run_dir / "metrics.jsonl", first_update=run.update + 1)
-        try:
-            with run.stop:
-                _train_epochs(run, loader_of, validate, resume_hint)
-                if run.stopped:
-                    number = run.stop.signal_number or signal.SIGTERM  # where another process was told
-                    _leave(run, f"stopped by {signal.Signals(number).name}", resume_hint)
-                    raise SystemExit(128 + number)
-        finally:
-            for file in (run.curves, run.metrics):
-                if file is not None:
-                    file.close()
+        with _metrics_written(run, run_dir), run.stop:
+            _train_epochs(run, loader_of, validate, resume_hint)
+            if run.stopped:
+                number = run.stop.signal_number or signal.SIGTERM  # where another process was told
+                _leave(run, f"stopped by {signal.Signals(number).name}", resume_hint)
+                raise SystemExit(128 + number)
         processes.wait_for_all()  # the last checkpoint is there for every process
     return last
+
+
+@contextmanager
+def _metrics_written(run: Training, run_dir: Path) -> Iterator[None]:
+    """Write TensorBoard curves and metrics.jsonl during the block, from the main process."""
+    if run.processes.is_main:
+        run.curves = Curves(run_dir / "tensorboard", first_step=run.update + 1)
+        run.metrics = MetricsFile(run_dir / "metrics.jsonl", first_update=run.update + 1)
+    try:
+        yield
+    finally:
+        for file in (run.curves, run.metrics):
+            if file is not None:
+                file.close()
 
 
 def _train_epochs(run: Training, loader_of: LoaderOf, validate: Validate | None, resume_hint: str) -> None:

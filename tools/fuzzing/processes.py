@@ -16,6 +16,7 @@ from random import Random
 from lib.command_line import run_script
 from lib.errors import InputError
 from tools.fuzzing.attempts import Input, Kind, WrongError
+from tools.fuzzing.good_arguments import good_arguments
 from tools.fuzzing.small_dataset import small_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,78 +111,6 @@ def _main_of(tool: str) -> Callable:
     return importlib.import_module(tool).main
 
 
-def _arguments() -> dict[str, dict[str, str]]:
-    """Tool -> its options, with values that are good. An empty name stands for arguments without a name."""
-    root = str(small_dataset())
-    set_name, frames = "VID_val_videos", "VID_val_frames"
-    cfg = str(ROOT / "configs/rfcn/resnet_v1_18_synthetic_vid.yaml")
-    network = "network.WIDTH=8 network.FEAT_DIM=16 SCALES=[[64,80]] TEST.RPN_POST_NMS_TOP_N=5"
-    run = f"{network} dataset.dataset_path={root} dataset.root_path=cache output_path=out TRAIN.WORKERS=0"
-    return {
-        "tools.evaluate": {
-            "--dataset-path": root,
-            "--image-set": set_name,
-            "--results": "results.txt",
-            "--cache": "cache",
-            "--videos": "1",
-            "--json": "out.json",
-            "--csv": "out.csv",
-            "--motion-iou": "motion.mat",
-            "--classes": f"{root}/classes.txt",
-            "--workers": "1",
-        },
-        "tools.check_dataset": {"--dataset-path": root, "--image-set": set_name, "--classes": f"{root}/classes.txt"},
-        "tools.make_image_sets": {
-            "--dataset-path": root,
-            "--out": "lists",
-            "--only": frames,
-            "--frames-per-video": "2",
-            "--stills-per-class": "2",
-            "--workers": "0",
-        },
-        "tools.make_motion_iou": {
-            "--dataset-path": root,
-            "--image-set": set_name,
-            "--out": "made.mat",
-            "--cache": "cache",
-        },
-        "tools.export_coco": {
-            "--dataset-path": root,
-            "--image-set": set_name,
-            "--cache": "cache",
-            "--out": "coco.json",
-        },
-        "tools.make_synthetic_vid": {
-            "--out": "made",
-            "--train-videos": "1",
-            "--val-videos": "0",
-            "--stills": "0",
-            "--frames": "1",
-            "--size": "64x64",
-            "--classes": "1",
-            "--motion-mix": "1,1,1",
-            "--seed": "1",
-            "--workers": "1",
-            "--preview": "sheet.png",
-        },
-        "tools.inspect_checkpoint": {"": "weights.pth"},
-        "tools.flops": {"--cfg": cfg, "": network},
-        "rfcn.demo": {
-            "--cfg": cfg,
-            "--random-weights": "",
-            "--source": f"{root}/Data/VID/val/syn_val_00000000",
-            "--out": "shown",
-            "--min-score": "0.9",
-            "--limit": "1",
-            "--fps": "5",
-            "--device": "cpu",
-            "--preset": str(ROOT / "configs/presets/from_rfcn.yaml"),
-            "": run,
-        },
-        "rfcn.test": {"--cfg": cfg, "--weights": "weights.pth", "--videos": "1", "--device": "cpu", "": run},
-    }
-
-
 _HOSTILE = (
     *(
         "",
@@ -248,7 +177,7 @@ def _asked_for(arguments: Sequence[str]) -> tuple[str, ...]:
 
 def _fixed_commands() -> list[Input]:
     cases = []
-    for tool, options in _arguments().items():
+    for tool, options in good_arguments().items():
         good = _line(options)
         cases += [
             _command(f"{tool} as it should be", tool, good),
@@ -268,7 +197,7 @@ def _fixed_commands() -> list[Input]:
 
 
 def _mutated_command(rng: Random) -> Input:
-    tool, options = rng.choice(list(_arguments().items()))
+    tool, options = rng.choice(list(good_arguments().items()))
     changed = dict(options)
     for option in rng.sample(list(options), min(2, len(options))):
         changed[option] = rng.choice(_HOSTILE)
@@ -300,7 +229,7 @@ def _interrupted(tool: str, arguments: Sequence[str], number: int, delay: float,
 
 
 def _interruptible() -> dict[str, list[str]]:
-    options = _arguments()
+    options = good_arguments()
     names = ("tools.evaluate", "tools.make_motion_iou", "tools.export_coco", "tools.make_synthetic_vid", "rfcn.demo")
     lines = {tool: {k: v for k, v in options[tool].items() if k not in ("--motion-iou", "--limit")} for tool in names}
     lines["tools.make_synthetic_vid"] |= {"--train-videos": "6", "--frames": "4", "--size": "160x128"}
