@@ -28,7 +28,7 @@ class Contender:
     precision: set again before each turn, for TF32 is a setting of the whole process. flops: of its parts.
     frames_a_turn: frames that a turn takes, a whole number of key-frame intervals in DFF. batch_images: frames that go
     through the networks together: 1 is the stream mode, more the segment mode. averaged: frames that FGFA averages.
-    held_gib: what its model takes on a GPU, where the other contenders' lie too.
+    held_gib: GPU memory that its model and its clip hold, to tell it from that of the other contenders.
     """
 
     name: str
@@ -140,7 +140,7 @@ class MatmulPeak:
 
 
 def random_frames(height: int, width: int, seed: int = 0, number: int = 8) -> Iterator[np.ndarray]:
-    """An endless row of smooth random frames (H, W, 3) uint8 that differ a little from one to the next."""
+    """Yield smooth random frames (H, W, 3) uint8 without end, each a little different from the one before."""
     import cv2
 
     rng = np.random.RandomState(seed)

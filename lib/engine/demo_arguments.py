@@ -1,4 +1,4 @@
-"""What the command lines of the demos have in common."""
+"""Command-line arguments of the demos."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _has_windows(build: str) -> bool:
 
 @dataclass
 class LiveSummary:
-    """shown, dropped: frames. seconds: that it took. stopped: whether the user ended it."""
+    """What a live video came to: frames shown and dropped, its seconds, and whether the user ended it (`stopped`)."""
 
     shown: int = 0
     dropped: int = 0

@@ -133,6 +133,7 @@ class Curves:
             self._writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def add(self, values: Mapping[str, float], step: int) -> None:
+        """Add a point at `step` (the number of the update) to the curve of each name."""
         with self._losing_points():
             for name, value in values.items():
                 if self._writer is not None:
