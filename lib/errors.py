@@ -1,6 +1,9 @@
-"""Errors that a user can fix."""
+"""Errors that a user can fix, and parts of their messages."""
 
 import unicodedata
+from collections.abc import Sequence
+
+BUILD_COMMAND = "pip install --no-build-isolation -e ."  # builds the compiled extensions; run in the top folder
 
 
 class InputError(ValueError):
@@ -30,3 +33,8 @@ def _printable(letter: str) -> str:
             letter.encode("ascii", "backslashreplace").decode("ascii") if letter > "\x7f" else f"\\x{ord(letter):02x}"
         )
     return letter
+
+
+def some_of(names: Sequence[str], most: int = 8) -> str:
+    """The first `most` names for a message: `a, b, c and 4 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,10 @@ from lib.data.video import Source, SourceError, SourceFrame, checked_pixels, net
 from lib.engine.checkpoint import CheckpointError, read_identity
 from lib.engine.device import default_device, device_of
 from lib.engine.inference import Answer, LiveDetection, Timing, detect_frames, read_ahead, with_seq_nms
-from lib.engine.run import Method, Run, open_run
+from lib.engine.run import METHODS, Method, Run, method_called, open_run
 from lib.models.build import build_postprocess
 from lib.models.postprocess import PostProcess
 from lib.models.video_model import VideoModel
-
-METHODS = ("rfcn", "dff", "fgfa")  # a file can name only these; for other methods the caller gives the Method
 
 
 class VideoDetector:
@@ -167,9 +164,9 @@ def load_detector(
             )
         method = identity.method
     if isinstance(method, str):
-        if method not in METHODS:
+        if method not in METHODS:  # a file must not have any module imported
             raise CheckpointError(f"{weights}: is for method '{method}', which is not one of ours; give its Method")
-        method = importlib.import_module(f"{method}.method").METHOD
+        method = method_called(method)
     arguments = {"TEST.NMS": nms, "PRECISION": precision or None}
     changed = [*overrides, *(f"{key}={value}" for key, value in arguments.items() if value is not None)]
     chosen = device_of(device or default_device())

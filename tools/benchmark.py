@@ -14,7 +14,6 @@ Example: python tools/benchmark.py --methods rfcn --versus PRECISION=bfloat16
 from __future__ import annotations
 
 import argparse
-import importlib
 import multiprocessing
 import sys
 from pathlib import Path
@@ -30,6 +29,7 @@ from lib.data.transforms import Preprocessing
 from lib.engine.benchmarking import Contender, MatmulPeak, host_mb, random_frames, run_rounds
 from lib.engine.device import default_device, device_of
 from lib.engine.memory import held_gib
+from lib.engine.run import METHODS, method_called
 from lib.engine.seeding import seed_everything
 from lib.files import check_output, write_json
 from lib.models.build import build_postprocess
@@ -38,7 +38,6 @@ from lib.models.inference_form import prepare_for_inference
 from lib.models.precision import set_precision
 from lib.models.video_model import parts_of
 
-METHODS = ("rfcn", "dff", "fgfa")
 JSON_KEYS = (
     "method",
     "device",
@@ -105,7 +104,7 @@ def contender(args: argparse.Namespace, method: str, more: list[str], device: to
     cfg = config_of(args, method, more)
     torch.manual_seed(0)
     before = held_gib(device)
-    described = importlib.import_module(f"{method}.method").METHOD
+    described = method_called(method)
     reduced = set_precision(cfg.PRECISION, device)
     model = described.build(cfg, args.classes).eval()
     embed_net = parts_of(model).get("embed_net")

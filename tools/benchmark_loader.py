@@ -28,14 +28,14 @@ from lib.config import Config
 from lib.data.loader import ReadingRule, TrainingLoader, TrainingSet, build_training_set
 from lib.data.sampling import ChooseReferences, no_references
 from lib.engine.arguments import run_of, run_parser
+from lib.engine.device import wait_for
 from lib.engine.optimizer import build_optimizer
-from lib.engine.run import Run
+from lib.engine.run import METHODS, Run, method_called
 from lib.engine.seeding import batch_rng, seed_everything
 from lib.files import check_output, write_json
 from lib.models.precision import set_precision
 from lib.structures import TrainingBatch
 
-METHODS = ("rfcn", "dff", "fgfa")
 ENOUGH = 1.1  # times the model's speed that reading should have
 
 
@@ -99,16 +99,12 @@ class Training:
 
     def turn(self, batches: int) -> None:
         """Time `batches` updates of one batch each."""
-        self._wait()
+        wait_for(self.device)
         start = time.perf_counter()
         for _ in range(batches):
             self._update()
-        self._wait()
+        wait_for(self.device)
         self.speeds.append(batches * len(self.batch) / (time.perf_counter() - start))
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -156,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, object]:
     args = parse_arguments(argv)
     if args.json:
         check_output(args.json)
-    run = run_of(args, importlib.import_module(f"{args.method}.method").METHOD, needs_weights=False)
+    run = run_of(args, method_called(args.method), needs_weights=False)
     cfg = run.cfg
     seed_everything(cfg.TRAIN.SEED, deterministic=False)
     data = training_set_of(run)

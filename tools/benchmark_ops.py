@@ -17,6 +17,7 @@ from torch.nn.functional import grid_sample
 
 from lib import ops
 from lib.command_line import count, run_script
+from lib.engine.device import wait_for
 from lib.files import check_output, write_json
 
 HEIGHT, WIDTH = 38, 63  # a 600 x 1000 frame at stride 16
@@ -110,8 +111,7 @@ def measure(case: Case, seconds: float, device: str) -> dict[str, float]:
         for name, run in case.items():
             begin = time.perf_counter()
             run()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            wait_for(torch.device(device))
             fastest[name] = min(fastest[name], 1000 * (time.perf_counter() - begin))
         rounds += 1
     return fastest

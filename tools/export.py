@@ -34,7 +34,7 @@ from lib.command_line import positive_count, run_script
 from lib.data.transforms import Preprocessing
 from lib.engine.checkpoint import CheckpointError, read_identity
 from lib.engine.provenance import file_digest
-from lib.engine.run import Run, open_run
+from lib.engine.run import METHODS, Run, method_called, open_run
 from lib.engine.weights import load_weights
 from lib.errors import InputError
 from lib.files import check_output, replacing, write_json
@@ -43,7 +43,6 @@ from lib.models.export_parts import KeyNetwork, MapNetwork, NonKeyNetwork, expor
 from lib.models.video_model import VideoModel
 from lib.version import __version__, commit
 
-METHODS = ("rfcn", "dff", "fgfa")
 FORMATS = ("onnx", "pt2")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 SETTINGS = "export.json"
@@ -200,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, dict[str, dict[str, flo
     identity = read_identity(args.weights)
     if identity is None or identity.method not in METHODS:
         raise CheckpointError(f"{args.weights}: does not say that it is for one of {', '.join(METHODS)}")
-    method = importlib.import_module(f"{identity.method}.method").METHOD
+    method = method_called(identity.method)
     run = open_run(method, torch.device("cpu"), overrides=args.overrides, weights=args.weights)
     classes = run.trained_classes()
     model = method.build(run.cfg, classes.num_classes)

@@ -27,7 +27,7 @@ from lib.command_line import count, positive_count, positive_number, run_script,
 from lib.config import Config, default_config
 from lib.data.image_sets import DatasetError
 from lib.engine.checkpoint import CheckpointFolder, load_checkpoint, save_tensors
-from lib.engine.device import default_device, device_of
+from lib.engine.device import default_device, device_of, wait_for
 from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
 from lib.engine.train import train
@@ -162,8 +162,7 @@ def seconds_per_batch(model: FlowTraining, loader: FlowLoader, device: str) -> f
         begin = time.perf_counter()
         model.losses(batch, np.random.RandomState(0))["flow_loss"].backward()
         model.zero_grad(set_to_none=True)
-        if batch.images.is_cuda:
-            torch.cuda.synchronize()
+        wait_for(batch.images.device)
         times.append(time.perf_counter() - begin)
     return float(np.mean(sorted(times)[: _TIMED // 2]))
 

@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from lib.command_line import run_script
 from lib.engine.benchmarking import Contender, random_frames
+from lib.engine.device import wait_for
 from lib.engine.seeding import seed_everything
 from lib.files import check_output, write_json, write_text
 from tools import benchmark
@@ -38,7 +39,7 @@ def profiled(one: Contender) -> profile:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if one.device.type == "cuda" else [])]
     with profile(activities=activities) as result:
         one.step()
-        one.wait()
+        wait_for(one.device)
     return result
 
 

@@ -21,13 +21,13 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.command_line import count, positive_count, rate, run_script, share
-from lib.data.video import FrameSource, SourceError, open_frames
-from lib.engine.demo import DEFAULT_FPS
+from lib.data.video import DEFAULT_FPS, FrameSource, SourceError, open_frames
 from lib.engine.device import default_device
 from lib.engine.inference import Timing
+from lib.engine.run import METHODS
 from lib.engine.shipped import shipped_clips, shipped_detector
 from lib.files import check_output
-from lib.video_detector import METHODS, VideoDetector, load_detector
+from lib.video_detector import VideoDetector, load_detector
 from lib.visualize.annotate import Annotator
 from lib.visualize.clip import ContactSheet, side_by_side
 from lib.visualize.video_writer import CODECS, VideoWriter
@@ -82,7 +82,7 @@ def method_columns(args: argparse.Namespace) -> list[Column]:
     source = open_frames(args.source or shipped_clips()[0])
     if not source.repeatable:
         raise SourceError(f"{source.description}: each method reads the frames for itself; record them first")
-    length = min(source.length, args.limit) if source.length and args.limit else source.length or args.limit
+    length = source.length_within(args.limit)
     columns = []
     for given in args.methods:
         name, _, file = given.partition("=")

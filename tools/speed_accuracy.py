@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,7 @@ from lib.engine.checkpoint import CheckpointError, read_identity
 from lib.engine.device import default_device, device_of
 from lib.engine.inference import Timing, detect_frames, read_ahead
 from lib.engine.provenance import file_digest, machine, provenance
-from lib.engine.run import Run, open_run
+from lib.engine.run import METHODS, Run, method_called, open_run
 from lib.engine.testing import TestResults, TestSet, evaluate_test, open_test_set
 from lib.errors import InputError
 from lib.files import check_output, hold_folder, read_json, write_json, writing
@@ -45,7 +44,6 @@ from lib.models.video_model import VideoModel
 from lib.report.speed_accuracy import Point, draw_speed_accuracy
 from lib.structures import Frame
 
-METHODS = ("rfcn", "dff", "fgfa")
 MIDDLE, BOTH = "TEST.KEY_FRAME_POSITION=middle", "TEST.PROPAGATE_FROM=both"
 DFF_CURVES = {
     "first": ("DFF", ()),
@@ -164,7 +162,7 @@ class Trained:
         identity = read_identity(path)
         if identity is None or identity.method not in METHODS:
             raise CheckpointError(f"{path}: does not say that it is for one of {', '.join(METHODS)}; give a checkpoint")
-        method = importlib.import_module(f"{identity.method}.method").METHOD
+        method = method_called(identity.method)
         run = open_run(method, device_of(args.device), overrides=args.overrides, weights=str(path))
         test_set = open_test_set(run)
         return Trained(run, run.load_model(test_set.classes), test_set)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lib.errors import InputError
+from lib.errors import InputError, some_of
 
 _COUNTER = "num_batches_tracked"  # of nn.BatchNorm2d; frozen normalisation has none, and nothing depends on it
 _SHOWN = 20  # names listed per kind of mismatch
@@ -58,9 +58,4 @@ def misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor], may_miss: st
             if own[n].is_floating_point() and not state[n].is_floating_point()
         ],
     }
-    return "\n".join(f"  {len(names)} {kind}: {_listed(names)}" for kind, names in problems.items() if names)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return "\n".join(f"  {len(names)} {kind}: {some_of(names, _SHOWN)}" for kind, names in problems.items() if names)

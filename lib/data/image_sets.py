@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.frame_files import FrameFiles
-from lib.errors import InputError
+from lib.errors import InputError, some_of
 from lib.files import decode_text, read_bytes
 
 LONGEST_VIDEO = 1_000_000  # frames
@@ -139,7 +139,7 @@ def _why_missing(root: Path, name: str) -> str:
         if not any((root / tree).is_dir() for tree in ("Data", "Annotations")):
             return f"is '{root}' the folder with Data, Annotations and ImageSets? (data/README.md)"
         return f"no list is there yet; make them: python tools/make_image_sets.py --dataset-path {root}"
-    there = ", ".join(lists[:8]) + (f" and {len(lists) - 8} more" if len(lists) > 8 else "")
+    there = some_of(lists)
     if name.partition("_")[0] == "DET":
         return (
             f"no such list ({there}); for a data set without still images: --preset configs/presets/vid_only.yaml, or "

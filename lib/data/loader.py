@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -33,25 +32,25 @@ _MOST_SKIPPED = 100  # images in a row that may be left out
 
 
 class FrameCache:
-    """Decoded images of at most `megabytes` in all; the ones that were not asked for the longest make room."""
+    """Decoded images of at most `megabytes` (of a million bytes) in all: the first ones that are put into it.
+
+    None is replaced: an epoch reads every image once, in an order of its own, and the image that was not read for the
+    longest time is as likely to come next as any other.
+    """
 
     def __init__(self, megabytes: float) -> None:
-        self._room = int(megabytes * 1e6)
-        self._images: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._room = int(megabytes * 1e6)  # bytes
+        self._images: dict[str, np.ndarray] = {}
 
     def get(self, path: str) -> np.ndarray | None:
-        image = self._images.get(path)
-        if image is not None:
-            self._images.move_to_end(path)
-        return image
+        """The (H, W, 3) uint8 BGR image of the file at `path`, None if it is not kept."""
+        return self._images.get(path)
 
     def put(self, path: str, image: np.ndarray) -> None:
-        if image.nbytes > self._room:
-            return
-        self._room -= image.nbytes
-        self._images[path] = image
-        while self._room < 0:
-            self._room += self._images.popitem(last=False)[1].nbytes
+        """Keep `image` where there is room for it."""
+        if path not in self._images and image.nbytes <= self._room:
+            self._room -= image.nbytes
+            self._images[path] = image
 
 
 class TrainingSet(Dataset):

@@ -18,6 +18,7 @@ from lib.data.frame_files import FrameFiles
 from lib.data.image_sets import DatasetError, frame_stem
 from lib.data.imagenet_vid import ImageNetVID
 from lib.data.transforms import flip_boxes
+from lib.errors import some_of
 
 _log = logging.getLogger(__name__)
 _STILL = -1
@@ -110,7 +111,7 @@ def load_roidb(
         raise DatasetError(
             "nothing is left to train on. "
             + " ".join(accounts)
-            + f" The class list expects the annotation names {_some(list(classes.annotation_names))};"
+            + f" The class list expects the annotation names {some_of(list(classes.annotation_names))};"
             " if the annotations use others, give a class list that has them (data/README.md)"
         )
     _log.info("%d training entries%s", len(roidb), ", half of them mirrored copies" if flip else "")
@@ -162,12 +163,7 @@ def _account(name: str, index: AnnotationIndex, labels: np.ndarray, usable: np.n
         ids, counts = np.unique(index.name_ids[labels == 0], return_counts=True)
         order = np.argsort(-counts, kind="stable")
         named = [f"{index.names[ids[i]]!s} ({counts[i]})" for i in order]
-        text += f"; outside the class list: {_some(named)}"
+        text += f"; outside the class list: {some_of(named)}"
     if ((labels > 0) & ~usable).any():
         text += f"; with an impossible box: {((labels > 0) & ~usable).sum()}"
     return text + "."
-
-
-def _some(names: list[str], limit: int = 8) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -27,6 +27,7 @@ from lib.structures import Frame
 
 _log = logging.getLogger(__name__)
 
+DEFAULT_FPS = 25.0  # frames a second of images, which do not say
 STREAM_TIMEOUT = 10  # seconds to open a stream, and to wait for its next frame
 _STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 
@@ -59,6 +60,12 @@ class FrameSource:
     length: int | None
     read: Callable[[], Iterator[SourceFrame]]
     repeatable: bool = True
+
+    def length_within(self, limit: int) -> int | None:
+        """Number of its first `limit` frames, of all for 0; None where unknown."""
+        if self.length is None:
+            return limit or None
+        return min(self.length, limit) if limit else self.length
 
     def __iter__(self) -> Iterator[SourceFrame]:
         return self.read()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lib.data.transforms import Preprocessing
+from lib.engine.device import wait_for
 from lib.engine.inference import LiveDetection
 from lib.engine.memory import held_gib, peak_device_gib, peak_host_gib, reset_peak
 from lib.models.flops import PartFlops
@@ -27,7 +28,7 @@ class Contender:
     precision: set again before each turn, for TF32 is a setting of the whole process. flops: of its parts.
     frames_a_turn: frames that a turn takes, a whole number of key-frame intervals in DFF. batch_images: frames that go
     through the networks together: 1 is the stream mode, more the segment mode. averaged: frames that FGFA averages.
-    held_gib: what its model takes on a GPU, where the other contenders' lie too.
+    held_gib: GPU memory that its model and its clip hold, to tell it from that of the other contenders.
     """
 
     name: str
@@ -59,7 +60,7 @@ class Contender:
         lead = int(self.averaged) + self.batch_images
         for _ in range(lead + self.frames_a_turn if self.averaged else self.frames_a_turn):
             self.step()
-        self.wait()
+        wait_for(self.device)
         self.held_gib += held_gib(self.device) - before
 
     def turn(self) -> None:
@@ -69,7 +70,7 @@ class Contender:
         set_precision(self.precision, self.device)
         others = held_gib(self.device) - self.held_gib
         reset_peak(self.device)
-        self.wait()
+        wait_for(self.device)
         reading = 0.0
         start = time.perf_counter()
         for _ in range(self.frames_a_turn):
@@ -77,7 +78,7 @@ class Contender:
             frame = self._frame()
             read = time.perf_counter()
             answers = self._live.add(frame)
-            self.wait()
+            wait_for(self.device)
             reading += read - began
             if self.batch_images == 1 and answers and answers[0][0].key_frame is not None:
                 times = self.key if answers[0][0].key_frame else self.nonkey
@@ -98,11 +99,6 @@ class Contender:
     def step(self) -> None:
         """Take one more frame."""
         self._live.add(self._frame())
-
-    def wait(self) -> None:
-        """Until the device has done what was asked of it."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     @property
     def ms_per_frame(self) -> float:
@@ -136,19 +132,15 @@ class MatmulPeak:
         for product in products:
             product()
             for _ in range(3):
-                self._wait()
+                wait_for(self.device)
                 start = time.perf_counter()
                 product()
-                self._wait()
+                wait_for(self.device)
                 self.best_gflops = max(self.best_gflops, 2 * side**3 / (time.perf_counter() - start) / 1e9)
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def random_frames(height: int, width: int, seed: int = 0, number: int = 8) -> Iterator[np.ndarray]:
-    """An endless row of smooth random frames (H, W, 3) uint8 that differ a little from one to the next."""
+    """Yield smooth random frames (H, W, 3) uint8 without end, each a little different from the one before."""
     import cv2
 
     rng = np.random.RandomState(seed)

@@ -175,7 +175,10 @@ def save_tensors(content: Any, path: str | os.PathLike) -> Path:
     with writing(path) as file, output_errors(path):
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # how torch's zip writer reports a full disk
+        except RuntimeError as error:
+            # After an error of the file, torch's zip writer fails once more as it closes the archive
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
             raise OSError(f"{(str(error).splitlines() or [''])[0]}; is the disk full?") from error
     return Path(path)
 

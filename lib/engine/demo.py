@@ -18,7 +18,7 @@ from typing import IO
 import torch
 from tqdm import tqdm
 
-from lib.data.video import FrameSource, SourceError
+from lib.data.video import DEFAULT_FPS, FrameSource, SourceError
 from lib.engine.inference import Timing
 from lib.engine.interruption import StopRequest
 from lib.engine.memory import peak_device_gib, peak_host_gib, reset_peak
@@ -29,7 +29,6 @@ from lib.visualize.clip import ContactSheet, write_image
 from lib.visualize.draw import draw_detections
 from lib.visualize.video_writer import VideoWriter
 
-DEFAULT_FPS = 25.0  # of a clip made from images, which do not say
 _COLUMNS = ("index", "name", "seconds", "label", "class", "score", "x1", "y1", "x2", "y2")
 
 
@@ -134,8 +133,8 @@ class DemoOutput:
             self._json = stack.enter_context(JSONDetections(files[-2], header, self.class_names))
             self._rows = csv.writer(stack.enter_context(writing(files[-1], text=True)), lineterminator="\n")
             self._rows.writerow(_COLUMNS)
-            total = min(source.length, self._limit) if source.length and self._limit else source.length or self._limit
-            self._bar = stack.enter_context(tqdm(total=total or None, unit="frame", desc="demo", dynamic_ncols=True))
+            total = source.length_within(self._limit)
+            self._bar = stack.enter_context(tqdm(total=total, unit="frame", desc="demo", dynamic_ncols=True))
             stack.enter_context(self._stop)
             self._stack = stack.pop_all()
         self.summary.files = files

@@ -1,4 +1,4 @@
-"""What the command lines of the demos have in common."""
+"""Command-line arguments of the demos."""
 
 from __future__ import annotations
 
@@ -70,12 +70,17 @@ def panels(text: str) -> tuple[str, ...]:
     return chosen
 
 
+def file_score(arguments: argparse.Namespace) -> float:
+    """The least score of a detection in JSON and CSV: --file-score, or else --min-score."""
+    return arguments.min_score if arguments.file_score is None else arguments.file_score
+
+
 def demo_settings(arguments: argparse.Namespace, folder: Path) -> DemoSettings:
     """What `arguments` ask a demo to write to `folder`."""
     return DemoSettings(
         folder=folder,
         min_score=arguments.min_score,
-        file_score=arguments.min_score if arguments.file_score is None else arguments.file_score,
+        file_score=file_score(arguments),
         clip="" if arguments.no_clip else "demo.mp4",
         codec=arguments.codec,
         fps=arguments.fps,

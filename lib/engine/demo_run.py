@@ -10,7 +10,7 @@ from pathlib import Path
 from lib.data.video import FrameSource, open_frames
 from lib.engine.arguments import run_of
 from lib.engine.demo import DemoOutput
-from lib.engine.demo_arguments import demo_settings
+from lib.engine.demo_arguments import demo_settings, file_score
 from lib.engine.live import Window, show_live
 from lib.engine.run import Method, Run
 from lib.engine.shipped import shipped_clips, shipped_detector
@@ -31,11 +31,12 @@ def run_demo(method: Method, arguments: argparse.Namespace, batch_images: int = 
     videos = list(_videos(method, arguments))
     window = Window() if arguments.live else None
     run = run_of(arguments, method, needs_weights=not arguments.random_weights)
-    file_score = arguments.min_score if arguments.file_score is None else arguments.file_score
     if arguments.show and run.cfg.TEST.SEQ_NMS:
         raise ShowError("--show: Seq-NMS would keep the features of the whole video in memory; set TEST.SEQ_NMS=false")
     detector = VideoDetector.of_run(
-        run, score_threshold=min(arguments.min_score, file_score), batch_images=1 if arguments.live else batch_images
+        run,
+        score_threshold=min(arguments.min_score, file_score(arguments)),
+        batch_images=1 if arguments.live else batch_images,
     )
     print(_detector_words(run, detector))
     for source, folder in videos:

@@ -12,7 +12,7 @@ class DeviceError(InputError):
 
 
 def default_device() -> str:
-    """Default device."""
+    """The name of the device to take where none is given: "cuda" where there is a GPU, or else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -35,3 +35,9 @@ def device_of(name: str, local_rank: int = 0) -> torch.device:
             "(tools/doctor.py says what this machine has)"
         )
     return device
+
+
+def wait_for(device: torch.device) -> None:
+    """Return when a GPU has finished all work that was launched on it; at once for the CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -42,10 +42,12 @@ class Timing:
         """Milliseconds per frame of each part."""
         return {name: 1000 * getattr(self, name) / max(1, self.frames) for name in ("data", "net", "post")}
 
-    def to_json(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, float | dict[str, float]]:
+        """The content of timing.json: frames, and milliseconds per frame."""
         return {"frames": self.frames, "ms_per_frame": self.ms_per_frame, "ms": self.milliseconds()}
 
     def summary(self) -> str:
+        """One line for the log."""
         ms, total = self.milliseconds(), self.data + self.net + self.post
         parts = f"network {ms['net']:.1f}, post-processing {ms['post']:.1f}, waiting for data {ms['data']:.1f}"
         return f"{self.frames} frames in {total:.1f} s; ms a frame: {parts}"

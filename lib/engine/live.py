@@ -13,12 +13,11 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from lib.data.video import FrameSource, SourceFrame
+from lib.data.video import DEFAULT_FPS, FrameSource, SourceFrame
 from lib.errors import InputError
 from lib.video_detector import VideoDetector
 from lib.visualize.annotate import Annotator
 
-_FPS = 25.0  # of images, which do not say
 _ESCAPE = 27
 
 
@@ -65,7 +64,7 @@ def _has_windows(build: str) -> bool:
 
 @dataclass
 class LiveSummary:
-    """shown, dropped: frames. seconds: that it took. stopped: whether the user ended it."""
+    """What a live video came to: frames shown and dropped, its seconds, and whether the user ended it (`stopped`)."""
 
     shown: int = 0
     dropped: int = 0
@@ -95,7 +94,7 @@ class PacedFrames:
         self._source, self._clock, self._sleep = source, clock, sleep
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        period, start = 1 / (self._source.fps or _FPS), self._clock()
+        period, start = 1 / (self._source.fps or DEFAULT_FPS), self._clock()
         for number, frame in enumerate(self._source):
             early = start + number * period - self._clock()
             if early <= -period:

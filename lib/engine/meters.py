@@ -15,6 +15,7 @@ class RunningMeans:
         self._sums: dict[str, list[float]] = {name: list(pair) for name, pair in (state or {}).items()}
 
     def add(self, values: Mapping[str, float]) -> None:
+        """Add the values of one update, by name."""
         for name, value in values.items():
             pair = self._sums.setdefault(name, [0.0, 0.0])
             if not math.isnan(value):
@@ -22,6 +23,7 @@ class RunningMeans:
                 pair[1] += 1.0
 
     def means(self) -> dict[str, float]:
+        """The mean of each name; NaN where it has no value."""
         return {name: total / count if count else math.nan for name, (total, count) in self._sums.items()}
 
     def state(self) -> dict[str, list[float]]:
@@ -46,6 +48,7 @@ class Stopwatch:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
+        """Count the time of the block as waiting for data."""
         start = time.perf_counter()
         yield
         self.data_seconds += time.perf_counter() - start

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lib.engine.checkpoint import save_tensors
 from lib.engine.training_state import Training
-from lib.errors import InputError
+from lib.errors import InputError, some_of
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _dump(run: Training, dumped: list, names: list[str], rows: list[list[float]]
 
 def _not_finite_names(model: nn.Module) -> str:
     names = [n for n, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return some_of(names, 5)
 
 
 def _tensors_of(batch: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from lib.models.inference_form import prepare_for_inference
 from lib.models.precision import set_precision
 from lib.models.video_model import VideoModel
 
+METHODS = ("rfcn", "dff", "fgfa")  # those that come with the project
+
 
 @dataclass(frozen=True)
 class Method:
@@ -35,6 +38,11 @@ class Method:
     name: str
     build: Callable[..., VideoModel]
     score_threshold: float
+
+
+def method_called(name: str) -> Method:
+    """The method of that name, which is one of METHODS: the METHOD of its folder's method.py."""
+    return importlib.import_module(f"{name}.method").METHOD
 
 
 @dataclass(frozen=True)

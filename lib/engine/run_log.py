@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
 import platform
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -116,30 +116,54 @@ def log_environment(cfg: Config, device: torch.device) -> None:
 class Curves:
     """Scalars and pictures for TensorBoard in `folder`; older points from `first_step` on, of a resumed run, are
     hidden.
+
+    A disk that is full costs points, not the run: one warning says so.
     """
 
     def __init__(self, folder: str | Path, first_step: int) -> None:
-        self._writer = None
+        self._folder, self._writer = folder, None
+        self._hook_before = threading.excepthook
+        threading.excepthook = self._report_of_thread
         try:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
         except ImportError as error:
             _LOGGER.warning("no TensorBoard curves: %s; pip install tensorboard", error)
             return
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+        with self._losing_points():
+            self._writer = SummaryWriter(str(folder), purge_step=first_step)
 
     def add(self, values: Mapping[str, float], step: int) -> None:
-        if self._writer is not None:
+        """Add a point at `step` (the number of the update) to the curve of each name."""
+        with self._losing_points():
             for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+                if self._writer is not None:
+                    self._writer.add_scalar(name, value, step)
 
     def add_picture(self, name: str, image: np.ndarray, step: int) -> None:
         """image: (H, W, 3) uint8 B, G, R."""
-        if self._writer is not None:
-            self._writer.add_image(name, np.ascontiguousarray(image[:, :, ::-1]), step, dataformats="HWC")
+        with self._losing_points():
+            if self._writer is not None:
+                self._writer.add_image(name, np.ascontiguousarray(image[:, :, ::-1]), step, dataformats="HWC")
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        with self._losing_points():
+            if self._writer is not None:
+                self._writer.close()
+        threading.excepthook = self._hook_before
+
+    @contextmanager
+    def _losing_points(self) -> Iterator[None]:
+        """Write no more points after an OSError in the block, and warn once."""
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            _LOGGER.warning("%s: points of TensorBoard's curves are lost (%s)", self._folder, error)
+
+    def _report_of_thread(self, args: threading.ExceptHookArgs) -> None:
+        """The excepthook of threads: none for an OSError of TensorBoard's, which the next call of its writer raises."""
+        if not (issubclass(args.exc_type, OSError) and type(args.thread).__module__.startswith("tensorboard")):
+            self._hook_before(args)
 
 
 class MetricsFile:
@@ -154,7 +178,7 @@ class MetricsFile:
         self.path = path = check_output(path)
         if path.is_file():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):  # half a line, of a run that was killed
+                with suppress(ValueError, KeyError, TypeError):  # half a line, of a run that was killed
                     if json.loads(line)["update"] < first_update:
                         kept.append(f"{line}\n")
         write_text(path, "".join(kept))
@@ -169,4 +193,5 @@ class MetricsFile:
             self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # `add` has raised it
+            self._file.close()

@@ -34,6 +34,7 @@ class Schedule:
             raise ValueError(f"the steps of a schedule must ascend, not {self.steps}")
 
     def __call__(self, num_update: int) -> float:
+        """The learning rate of update `num_update`."""
         if num_update < self.warmup_step:
             return self.warmup_lr
         if self.kind == "step":

@@ -117,8 +117,6 @@ def _train_epochs(run: Training, loader_of: LoaderOf, validate: Validate | None,
         run.means = RunningMeans()
         path = run.save()
         _LOGGER.info("epoch %d done: %s", run.epoch, path)
-        if validate is not None and not run.cfg.TRAIN.VALIDATE_EPOCHS:
-            _validate(run, validate)
 
 
 def _train_epoch(run: Training, loader_of: LoaderOf, validate: Validate | None, resume_hint: str) -> bool:
@@ -127,7 +125,7 @@ def _train_epoch(run: Training, loader_of: LoaderOf, validate: Validate | None, 
     run.model.train()
     batches = iter(loader_of(run.epoch, run.updates_in_epoch * cfg.TRAIN.BATCHES_PER_UPDATE))
     run.stopwatch.restart()
-    every = round(cfg.TRAIN.VALIDATE_EPOCHS * run.updates_per_epoch)
+    every = max(1, round((cfg.TRAIN.VALIDATE_EPOCHS or 1) * run.updates_per_epoch))
     with tqdm(
         total=run.updates_per_epoch,
         initial=run.updates_in_epoch,
@@ -147,8 +145,8 @@ def _train_epoch(run: Training, loader_of: LoaderOf, validate: Validate | None, 
             bar.set_postfix(loss=f"{values['loss']:.4g}", lr=f"{values['lr']:.3g}", refresh=False)
             bar.update()
             _report(run, values)
-            if validate is not None and every and run.update % every == 0:
-                _validate(run, validate)
+            if validate is not None and run.update % every == 0:
+                _validate(run, validate)  # before the checkpoint, which has the best figures so far
             minutes = (time.monotonic() - run.saved_at) / 60
             if run.updates_in_epoch < run.updates_per_epoch and minutes >= (cfg.TRAIN.CHECKPOINT_MINUTES or math.inf):
                 run.save()
@@ -224,8 +222,8 @@ def _losses(run: Training, batch, place: int) -> dict[str, Tensor]:
 
 
 def _figures(run: Training, terms: Tensor, norm: Tensor) -> tuple[list[list[float]], float]:
-    """The terms (batches, T) of all processes as rows, and the gradient's norm: the one wait for the device in an
-    update.
+    """The terms (batches, T) of all processes as rows, and the gradient's norm: the one wait for the device between the
+    last backward pass and the next update.
 
     Notes in `run.stopped` whether a signal has reached one of the processes.
     """

@@ -5,7 +5,6 @@ The tests ran one after the other, so their own times compare only on a machine 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -18,9 +17,9 @@ from lib.data.video import FrameSource, open_frames
 from lib.engine.checkpoint import CheckpointError, read_identity
 from lib.engine.device import device_of
 from lib.engine.inference import Timing
-from lib.engine.run import Run
+from lib.engine.run import METHODS, Run, method_called
 from lib.files import sha256_of
-from lib.video_detector import METHODS, VideoDetector
+from lib.video_detector import VideoDetector
 
 
 def detector_of_test(made_with: dict[str, Any], device: str) -> tuple[VideoDetector, FrameSource]:
@@ -39,7 +38,7 @@ def detector_of_test(made_with: dict[str, Any], device: str) -> tuple[VideoDetec
     if not isinstance(configuration, dict):
         raise ConfigError(f"{path}: its test did not keep the configuration; test again")
     cfg = load_config(None, [], [], configuration, "configuration of the test")
-    method = importlib.import_module(f"{identity.method}.method").METHOD
+    method = method_called(identity.method)
     run = Run(method, cfg, identity.name, device_of(device), path, identity)
     detector = VideoDetector.of_run(run, batch_images=cfg.TEST.BATCH_IMAGES)
     classes = load_classes(cfg.dataset.CLASSES, cfg.dataset.dataset_path)

@@ -17,6 +17,7 @@ from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, original_name, stat
 from lib.checkpoints.resnet_import import SOURCES, has_torchvision_names, resnet_from
 from lib.checkpoints.sizes import DEPTH, differing_sizes
 from lib.engine.checkpoint import CheckpointError, read_tensors
+from lib.errors import some_of
 from lib.models.mxnet_names import mxnet_name, mxnet_names
 from lib.models.video_model import Backbone, VideoModel
 
@@ -117,8 +118,7 @@ def _read_params(path: Path, model: nn.Module, may_drop: tuple[str, ...], box_ru
         raise CheckpointError(f"{path}: {depth}; set it to the file's, or give another file")
     unused = sorted(set(conversion.state) - set(own))
     if unused:
-        more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
-        _LOGGER.warning("%s: arrays that this model has no use for, left out: %s%s", path, ", ".join(unused[:8]), more)
+        _LOGGER.warning("%s: arrays that this model has no use for, left out: %s", path, some_of(unused))
     return {name: value for name, value in conversion.state.items() if name in own}
 
 
@@ -169,5 +169,4 @@ def check_finite(named: Iterable[tuple[str, Tensor]], path: str | os.PathLike) -
     """Raise CheckpointError for NaN or infinite weights, which would otherwise show as NaN boxes hours later."""
     bad = [name for name, value in named if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
-        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise CheckpointError(f"{path}: NaN or infinite values in {', '.join(bad[:5])}{more}; take another file")
+        raise CheckpointError(f"{path}: NaN or infinite values in {some_of(bad, 5)}; take another file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-INSTALL_COMMAND = "pip install --no-build-isolation -e ."
+from lib.errors import BUILD_COMMAND
 
 
 def load_compiled(name: str, user: str) -> ModuleType:
@@ -15,5 +15,5 @@ def load_compiled(name: str, user: str) -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"{user} needs its compiled extension, which does not load: {error}\n"
-            f"Build it from the top folder of this repository:\n    {INSTALL_COMMAND}"
+            f"Build it from the top folder of this repository:\n    {BUILD_COMMAND}"
         ) from error

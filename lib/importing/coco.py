@@ -73,11 +73,9 @@ def _videos(
             members[video].append(id_)
     found = []
     for id_ in sorted(members, key=lambda id_: natural_key(str(id_))):
-        ids = members[id_]
+        ids = _in_order(path, members[id_], images)
         if ids:
-            found.append(
-                (_video(path, names[id_], _in_order(path, ids, images), images, frames), _in_order(path, ids, images))
-            )
+            found.append((_video(path, names[id_], ids, images, frames), ids))
     for id_ in stills:
         stem = str(Path(_file_name(path, id_, images)).with_suffix(""))
         found.append((_video(path, stem, [id_], images, frames, still=True), [id_]))

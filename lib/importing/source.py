@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.data.frame_files import natural_key
-from lib.errors import InputError
+from lib.errors import InputError, some_of
 
 DECIMALS = 6  # of pixels, that are kept
 
@@ -96,8 +96,8 @@ def class_order(sources: Sequence[Source]) -> list[str]:
     for source in listed[1:]:
         if source.labels != listed[0].labels:
             raise ImportingError(
-                f"{source.name}: lists other classes ({_some(source.labels)}) than {listed[0].name} "
-                f"({_some(listed[0].labels)}); give one list for all: --classes"
+                f"{source.name}: lists other classes ({some_of(source.labels)}) than {listed[0].name} "
+                f"({some_of(listed[0].labels)}); give one list for all: --classes"
             )
     if listed:
         return list(listed[0].labels)
@@ -110,7 +110,7 @@ def require_known(sources: Sequence[Source], labels: Sequence[str]) -> None:
         for label, place in source.shown().items():
             if label not in labels:
                 raise ImportingError(
-                    f"{place}: class '{label}' is not among the classes ({_some(labels)}); correct it, or give the "
+                    f"{place}: class '{label}' is not among the classes ({some_of(labels)}); correct it, or give the "
                     "classes: --classes"
                 )
 
@@ -125,7 +125,3 @@ def finite(values: Sequence[str | float], place: str) -> tuple[float, ...]:
         shown = ", ".join(str(value)[:20] for value in values)
         raise ImportingError(f"{place}: a box needs {len(values)} numbers, not ({shown})")
     return numbers
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-INSTALL_COMMAND = "pip install --no-build-isolation -e ."
+from lib.errors import BUILD_COMMAND
 
 try:
     import lib.ops._C  # noqa: F401  (importing it registers the operators)
@@ -22,7 +22,7 @@ except ImportError as error:
     raise ImportError(
         f"lib.ops needs its compiled extension, which does not load: {error}\n"
         f"It loads with the version of torch that it was built against; {torch.__version__} is installed now. Build it "
-        f"again, from the top folder of this repository:\n    {INSTALL_COMMAND}\n"
+        f"again, from the top folder of this repository:\n    {BUILD_COMMAND}\n"
         "or, if it was installed by pip: pip install --force-reinstall --no-deps --no-cache-dir PLACE"
     ) from error
 
@@ -65,5 +65,5 @@ def _warn_once() -> None:
     logging.getLogger(__name__).warning(
         "lib.ops was built without CUDA kernels: slower PyTorch versions with equal results stand in on the GPU. "
         "To build the kernels, install the CUDA toolkit (nvcc) and run: FORCE_CUDA=1 %s",
-        INSTALL_COMMAND,
+        BUILD_COMMAND,
     )

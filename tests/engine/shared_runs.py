@@ -31,7 +31,8 @@ from tests.models.small import random_batch, small_config, small_rfcn, with_vide
 from tests.models.small_video import small_dff, small_fgfa
 
 PROCESSES = processes_from_environment()
-BATCHES = 12  # of an epoch
+UPDATES = 20  # of every training
+BATCHES = 40  # of each of the two epochs of the tiny trainings, four an update
 
 
 def share_of(batches: int, start: int, update: int) -> Iterator[int]:
@@ -59,13 +60,18 @@ def train_tiny_with_mean_gradients(folder: Path) -> None:
 
 
 def train_tiny_with_a_loss(folder: Path) -> None:
-    """The last process dies, once, in the fifth update."""
+    """The last process dies, once, in the thirteenth update."""
 
     def die(number: int) -> None:
-        if number >= 16 and PROCESSES.restarts == 0 and PROCESSES.rank == PROCESSES.size - 1:
+        if number >= 48 and PROCESSES.restarts == 0 and PROCESSES.rank == PROCESSES.size - 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     train_tiny(folder, before=die)
+
+
+def train_tiny_after_the_loss(folder: Path) -> None:
+    """What is given after `train_tiny_with_a_loss`: the same, resumed."""
+    train_tiny(folder.with_name("tiny_with_a_loss"), "TRAIN.RESUME=true")
 
 
 def video_batch(number: int, references: int) -> TrainingBatch:
@@ -78,20 +84,28 @@ def video_batch(number: int, references: int) -> TrainingBatch:
     return TrainingBatch(torch.cat((batch.frames, others), 1), batch.im_info, batch.boxes, batch.labels, same)
 
 
-def train_detectors(folder: Path, updates: int = 3) -> None:
-    """A small network of every method. Deep Feature Flow leaves its flow network out of some samples."""
+def train_detectors(folder: Path, batches: int = 2, methods: tuple[str, ...] = ("rfcn", "dff", "fgfa")) -> None:
+    """A small network of every method, by updates of `batches`. Deep Feature Flow leaves its flow network out of some
+    samples.
+    """
     models = {"rfcn": (small_rfcn(), 0), "dff": (small_dff(), 1), "fgfa": (small_fgfa(), 2)}
-    for name, (model, references) in models.items():
-        cfg = with_video_keys(detector_config(), interval=3)
+    for name in methods:
+        model, references = models[name]
+        cfg = with_video_keys(detector_config(f"TRAIN.BATCHES_PER_UPDATE={batches}"), interval=3)
 
         def loader(epoch: int, start: int, references: int = references) -> Iterator[TrainingBatch]:
-            return (video_batch(number, references) for number in share_of(2 * updates, start, 2))
+            return (video_batch(number, references) for number in share_of(batches * UPDATES, start, batches))
 
-        train(model, loader, cfg, folder / name, num_samples=2 * updates, processes=PROCESSES)
+        train(model, loader, cfg, folder / name, num_samples=batches * UPDATES, processes=PROCESSES)
+
+
+def train_fgfa_by_four(folder: Path) -> None:
+    """The method whose sums differ most."""
+    train_detectors(folder, batches=4, methods=("fgfa",))
 
 
 def detector_config(*overrides: str) -> Config:
-    settings = ("TRAIN.BATCH_IMAGES=1", "TRAIN.BATCHES_PER_UPDATE=2", "TRAIN.end_epoch=1", "TRAIN.lr_step=''")
+    settings = ("TRAIN.BATCH_IMAGES=1", "TRAIN.end_epoch=1", "TRAIN.lr_step=''")
     return small_config(*settings, "TRAIN.lr=0.0005", "TRAIN.model_prefix=small", *overrides)
 
 
@@ -153,7 +167,9 @@ RUNS = {
     "tiny": train_tiny,
     "tiny_with_mean_gradients": train_tiny_with_mean_gradients,
     "tiny_with_a_loss": train_tiny_with_a_loss,
+    "tiny_after_the_loss": train_tiny_after_the_loss,
     "detectors": train_detectors,
+    "fgfa_by_four": train_fgfa_by_four,
     "test": detect_by_rfcn,
     "test_with_a_loss": detect_by_rfcn_with_a_loss,
 }
