@@ -5,7 +5,8 @@ mapped, dropped or added, with the reason; missing or unknown ones and those of 
 them. docs/weights.md describes each source. No code in SRC is ever run.
 
 What a checkpoint of this project says of itself (method, configuration, classes) stays in a .pth; the state of its
-training does not. With --half the file has half the size, and the same bytes whenever it is made.
+training does not. --set changes values of that configuration, such as the precision of a network that was trained in
+bfloat16. With --half the file has half the size, and the same bytes whenever it is made.
 
 Example: python tools/convert_weights.py model/rfcn_dff_flownet_vid-0000.params model/dff.pth
 Example: python tools/convert_weights.py output/rfcn_vid-0002.pth model/my_rfcn.pth --half --quiet
@@ -34,7 +35,7 @@ from lib.checkpoints.mxnet_state import CLASSIFIER, BoxRule, params_from_state, 
 from lib.checkpoints.resnet_import import SOURCES, depth_of, own_resnet_names, resnet_from
 from lib.checkpoints.sizes import KINDS, NetworkSize, network_size
 from lib.command_line import run_script
-from lib.config import default_config
+from lib.config import default_config, load_config, to_dict
 from lib.engine.checkpoint import IDENTITY, Identity, save_tensors
 from lib.engine.weight_files import FLOWNET, WeightFile, read_weight_file
 from lib.files import check_output
@@ -54,6 +55,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--drop", nargs="+", default=[], metavar="NAME", help="leave out these names of SRC")
     parser.add_argument("--quiet", action="store_true", help="no line for each mapped parameter")
     parser.add_argument("--half", action="store_true", help="store convolution weights in float16 (DST ends in .pth)")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="change these values of the configuration in SRC"
+    )
     mxnet = parser.add_argument_group(".params files")
     mxnet.add_argument("--layout", choices=LAYOUTS, help="of DST; default: that of the file it was made from, or v2")
     mxnet.add_argument("--bbox-means", nargs=4, type=float, default=BoxRule.means, metavar="M", help="TRAIN.BBOX_MEANS")
@@ -76,6 +80,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"DST ends in .pth or .params, not like {args.target}")
     if args.half and args.target.suffix != ".pth":
         parser.error("--half is for .pth files; the originals read float32")
+    if args.set and args.target.suffix != ".pth":
+        parser.error("--set is for .pth files; .params files hold no configuration")
     return args
 
 
@@ -175,6 +181,8 @@ def convert(args: argparse.Namespace) -> tuple[str, Conversion, list[Conversion]
     rule = BoxRule(tuple(args.bbox_means), tuple(args.bbox_stds), args.normalised)
     kind = args.kind or source.kind()
     identity = Identity.of_content(dict(source.rest), args.source) if kind in KINDS else None
+    if args.set:
+        identity = with_values(identity, args.set, args.source)
     if kind in KINDS:
         model = build(network_size(source.original_shapes(), kind))
         stays = identity is not None and args.target.suffix == ".pth"
@@ -188,6 +196,14 @@ def convert(args: argparse.Namespace) -> tuple[str, Conversion, list[Conversion]
     return kind, result, write_target(args, result, model, rule, identity)
 
 
+def with_values(identity: Identity | None, values: Sequence[str], source: Path) -> Identity:
+    """`identity` with these `KEY=VALUE` in its configuration. Raises WeightsError where the file has none, ConfigError."""
+    if identity is None:
+        raise WeightsError("says nothing of its configuration, so that --set has nothing to change")
+    cfg = load_config(None, values, base=identity.config, base_name=f"configuration in {source}")
+    return replace(identity, config=to_dict(cfg))
+
+
 def write_target(
     args: argparse.Namespace, result: Conversion, model: nn.Module, rule: BoxRule, identity: Identity | None
 ) -> list[Conversion]:
@@ -197,7 +213,8 @@ def write_target(
         if args.half:
             state = to_half(state)
             result.notes.append(rounding(result.state, state))
-        identity = identity and replace(identity, stored="float16" if args.half else "")
+        if identity is not None:
+            identity = replace(identity, stored="float16" if args.half else "")
         content = {"model": state, **(identity.to_content() if identity else {})}
         save_tensors(content | ({"mxnet": result.origin} if result.origin else {}), args.target)
         return []

@@ -16,7 +16,7 @@ RUN="$OUT/seed_$SEED"
 RFCN=resnet_v1_18_synthetic_vid
 VIDEO=resnet_v1_18_flownet_synthetic_vid
 CLIP=data/synthetic_vid/Data/VID/val/syn_val_00000037 # one on which the methods differ
-SHIPPED_DATA=data/synthetic_vid_480
+SHIPPED_DATA=data/synthetic_vid_480_val
 step() { printf '\n== %s (%ss since the start)\n' "$1" "$SECONDS"; }
 
 bash tools/setup_env.sh

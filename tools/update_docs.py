@@ -1,7 +1,8 @@
 """Write the parts of the documentation that are made from data: tables of results and docs/configuration.md.
 
 A table of results stands in a Markdown file between `<!-- results: NAME -->` and `<!-- end of results -->`; its rows
-are those of experiments/*/results/*.yaml whose `table` is NAME. docs/configuration.md is made from lib/config/keys.py.
+are those of experiments/*/results/*.yaml whose `table` is NAME. `<!-- means: NAME -->` in place of the first makes one
+row of all seeds of a method: mean, lowest and highest. docs/configuration.md is made from lib/config/keys.py.
 With --check nothing is written, and the exit status is 1 where a file is out of date.
 
 Example: python tools/update_docs.py
@@ -27,7 +28,7 @@ from lib.files import read_text, write_text
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("rfcn", "dff", "fgfa")  # in the order of their rows
 CONFIGURATION = "docs/configuration.md"
-_TABLE = re.compile(r"(<!-- results: ([\w-]+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (results|means): ([\w-]+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
 _UNBOUNDED = 2**31 - 1  # the upper bound of whole numbers that have no other
 _READ_OTHERWISE = {  # what lib.config.load accepts besides lib.config.originals.IGNORED
     "gpus": ("numbers", "one update sums the gradients of as many batches: it sets TRAIN.BATCHES_PER_UPDATE"),
@@ -57,18 +58,35 @@ def results_table(rows: Sequence[ResultRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def means_table(rows: Sequence[ResultRow]) -> str:
+    """Rows that differ in their seed alone as one line of a Markdown table: mean (lowest to highest), in per cent."""
+    lines = [_line(["method", "seeds", *RANGES]), "|" + "---|" * (2 + len(RANGES))]
+    for method in dict.fromkeys(row.method for row in rows):
+        mine = [row for row in rows if row.method == method]
+        cells = [_spread([row.map[name] for row in mine]) for name in RANGES]
+        lines.append(_line([method, ", ".join(str(row.seed) for row in mine), *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    known = [100 * value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return "-"
+    return f"{sum(known) / len(known):.1f} ({min(known):.1f} to {max(known):.1f})"
+
+
 def with_tables(path: Path, rows: Sequence[ResultRow]) -> str:
     """The text of a Markdown file, with its tables of results made anew. Raises DocsError."""
 
     def filled(found: re.Match) -> str:
-        begin, name, _, end = found.groups()
+        begin, form, name, _, end = found.groups()
         mine = [row for row in rows if row.table == name]
         if not mine:
             raise DocsError(f"{path}: table '{name}' has no row in experiments/*/results")
-        return f"{begin}{results_table(mine)}{end}"
+        return f"{begin}{means_table(mine) if form == 'means' else results_table(mine)}{end}"
 
     text = read_text(path, DocsError, "give the folder of the repository")
-    if text.count("<!-- results: ") != len(_TABLE.findall(text)):
+    if text.count("<!-- results: ") + text.count("<!-- means: ") != len(_TABLE.findall(text)):
         raise DocsError(f"{path}: a table of results without '<!-- end of results -->'")
     return _TABLE.sub(filled, text)
 
@@ -147,7 +165,7 @@ def updated(root: Path) -> dict[Path, str]:
     """Every file that is made, or has a part that is made, and its text. Raises InputError."""
     rows = read_rows(root / "experiments", METHODS)
     texts = {path: with_tables(path, rows) for path in (root / "README.md", *sorted((root / "docs").glob("*.md")))}
-    shown = {name for text in texts.values() for _, name, _, _ in _TABLE.findall(text)}
+    shown = {name for text in texts.values() for _, _, name, _, _ in _TABLE.findall(text)}
     if lost := sorted({row.table for row in rows if row.table} - shown):
         raise DocsError(f"{root}: no file has a table '{lost[0]}', which rows in experiments/*/results belong to")
     return texts | {root / CONFIGURATION: configuration()}

@@ -286,6 +286,29 @@ def test_half_the_bytes_of_a_trained_checkpoint(tmp_path, run, kind, caplog):
     assert (tmp_path / "half.pth").stat().st_size < 0.75 * whole.stat().st_size
 
 
+def test_values_of_the_configuration_that_are_set(tmp_path, run, capsys):
+    path = trained_checkpoint(tmp_path, network("rfcn"), "rfcn")
+    target = tmp_path / "b.pth"
+    assert run(path, target, "--set", "PRECISION=bfloat16", "TEST.max_per_image=7", "--quiet")[0] == 0
+    before, after = read_identity(path), read_identity(target)
+    assert (before.config["PRECISION"], after.config["PRECISION"]) == ("float32", "bfloat16")
+    assert after.config["TEST"]["max_per_image"] == 7
+    after.config["PRECISION"], after.config["TEST"]["max_per_image"] = "float32", before.config["TEST"]["max_per_image"]
+    assert after == before
+
+    status, _, error = run(path, target, "--set", "PRECISION=half")
+    assert status == 2
+    assert "PRECISION" in error
+    bare = tmp_path / "bare.pth"
+    save_tensors(network("rfcn").state_dict(), bare)
+    status, _, error = run(bare, tmp_path / "c.pth", "--set", "PRECISION=bfloat16")
+    assert status == 2
+    assert f"{bare}: says nothing of its configuration" in error
+    with pytest.raises(SystemExit):
+        main([str(path), str(tmp_path / "a.params"), "--set", "PRECISION=bfloat16"])
+    assert "--set is for .pth files" in capsys.readouterr().err
+
+
 def test_half_stored_weights_become_float32_elsewhere(tmp_path, run):
     path = trained_checkpoint(tmp_path, network("rfcn"), "rfcn")
     assert run(path, tmp_path / "half.pth", "--half")[0] == 0

@@ -115,6 +115,22 @@ def test_rows_stand_by_seed_then_method(repository):
     assert table.splitlines()[0] == "| method | seed | all | slow | medium | fast |"
 
 
+def test_the_mean_over_seeds_stands_with_lowest_and_highest(repository):
+    folder = repository / "experiments" / "fgfa" / "results"
+    other = {"all": 0.2, "slow": 0.5, "medium": 0.5, "fast": 0.015}
+    write_row(folder / "b.yaml", replace(ROW, seed=4, map=other))
+    write_row(folder / "c.yaml", replace(ROW, seed=5, map=other, method="DFF"))
+    page = repository / "README.md"
+    page.write_text("<!-- means: mine -->\n<!-- end of results -->\n")
+    assert tool.main(["--root", str(repository)]) == 0
+    assert page.read_text().splitlines()[1:-1] == [
+        "| method | seeds | all | slow | medium | fast |",
+        "|---|---|---|---|---|---|",
+        r"| FGFA \| all | 3, 4 | 16.2 (12.3 to 20.0) | - | 75.0 (50.0 to 100.0) | 0.8 (0.0 to 1.5) |",
+        "| DFF | 5 | 20.0 (20.0 to 20.0) | 50.0 (50.0 to 50.0) | 50.0 (50.0 to 50.0) | 1.5 (1.5 to 1.5) |",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

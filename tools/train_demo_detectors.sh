@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Make model/demo_rfcn.pth, demo_dff.pth and demo_fgfa.pth and the clips in data/demo, from nothing but the generator: about
+# two and a half hours on two quiet CPU cores. model/README.md says what the detectors know and how well.
+# Re-runnable: what is made stays, an interrupted training goes on. Example: bash tools/train_demo_detectors.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
+PY="${PY:-.venv/bin/python}"
+OUT=output/demo_detectors
+DATA=data/synthetic_vid_480
+CLIPS="syn_val_00000000 syn_val_00000001 syn_val_00000002"
+step() { printf '\n== %s (%ss since the start)\n' "$1" "$SECONDS"; }
+
+step "6,000 stills of 30 classes, and ResNet-18 with half its channels from them"
+$PY tools/make_synthetic_vid.py --out data/synthetic_stills_6000 --classes 30 --train-videos 1 --val-videos 1 \
+    --stills 6000 --seed 100
+if [ ! -f model/resnet_18_w32.pth ]; then
+    $PY tools/pretrain_backbone.py --data data/synthetic_stills_6000 --image-set DET_train_30classes --depth 18 \
+        --width 32 --epochs 12 --half --out model/resnet_18_w32.pth --resume
+fi
+
+step "700 videos of 480x360: 600 to train on, 100 to test on"
+$PY tools/make_synthetic_vid.py --out "$DATA" --size 480x360 --seed 7 --train-videos 600 --val-videos 100 --stills 1000
+# DFF and FGFA need fewer frames than R-FCN, from which they begin: six of each video in place of fifteen.
+$PY tools/make_image_sets.py --dataset-path "$DATA" --out "$OUT/lists" --only VID_train_15frames --frames-per-video 6 --overwrite
+cp "$OUT/lists/VID_train_15frames.txt" "$DATA/ImageSets/VID_train_6frames.txt"
+FEWER=dataset.image_set=DET_train_30classes+VID_train_6frames
+
+# Method, further arguments
+train() {
+    local method=$1 cfg=resnet_v1_18_flownet_synthetic_vid
+    shift
+    if [ "$method" = rfcn ]; then cfg=resnet_v1_18_synthetic_vid; fi
+    $PY "$method/train_end2end.py" --cfg "configs/$method/$cfg.yaml" --preset configs/presets/demo_detectors.yaml \
+        "output_path=$OUT/$method" TRAIN.RESUME=true "$@"
+}
+checkpoint() { echo "$OUT/$1"/*/*/"$2"-0001.pth; }
+
+step "R-FCN"
+train rfcn TRAIN.end_epoch=1 TRAIN.lr_step=0.7
+START=$(checkpoint rfcn rfcn_synthetic)
+step "Deep Feature Flow, from that R-FCN and the flow network in model/"
+train dff --preset configs/presets/from_rfcn.yaml "$FEWER" "network.pretrained_model=$START"
+step "Flow-Guided Feature Aggregation, from the same"
+train fgfa --preset configs/presets/from_rfcn.yaml "$FEWER" "network.pretrained_model=$START"
+
+step "Weights in half the bytes, to be used in float32"
+$PY tools/convert_weights.py "$START" model/demo_rfcn.pth --half --quiet --set PRECISION=float32
+$PY tools/convert_weights.py "$(checkpoint dff dff_rfcn_synthetic)" model/demo_dff.pth --half --quiet --set PRECISION=float32
+$PY tools/convert_weights.py "$(checkpoint fgfa fgfa_rfcn_synthetic)" model/demo_fgfa.pth --half --quiet --set PRECISION=float32
+for clip in $CLIPS; do
+    mkdir -p "data/demo/$clip"
+    for frame in "$DATA/Data/VID/val/$clip"/*.JPEG; do cp "$frame" "data/demo/$clip/$(basename "$frame" .JPEG).jpg"; done
+done
+sha256sum model/demo_*.pth
