@@ -5,7 +5,8 @@ evaluation, Seq-NMS among them.
     pip install --no-build-isolation -e .       # to work on it, with the packages of requirements.txt installed
 
 CUDA kernels are built when a GPU and nvcc are there; FORCE_CUDA=1 builds them without a GPU (TORCH_CUDA_ARCH_LIST then
-says for which ones), FORCE_CUDA=0 leaves them out. MAX_JOBS bounds the compilers that run at once.
+says for which ones), FORCE_CUDA=0 leaves them out. MAX_JOBS bounds the compilers that run at once. SANITIZE=1 builds
+with the sanitizers for addresses and undefined behaviour, for tools/sanitize.sh: slow, and only for their libraries.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ sys.path.insert(0, str(HERE / "tools" / "install"))
 from dependencies import requirements, target_folders  # noqa: E402 (in a folder that is on no path before)
 
 WINDOWS, MACOS = sys.platform == "win32", sys.platform == "darwin"
+# A finding ends the process. Conversions of floating numbers beyond an integer's range are no part of `undefined`.
+SANITIZERS = (
+    ["-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"]
+    if os.environ.get("SANITIZE") == "1"
+    else []
+)
 
 
 def cuda_home() -> Path | None:
@@ -119,7 +126,8 @@ def compiler_flags() -> list[str]:
     """
     if WINDOWS:  # MSVC, which contracts nothing under /fp:precise
         return ["/O2", "/fp:precise"]
-    return ["-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+    speed = ["-O1", "-g1", "-fno-omit-frame-pointer"] if SANITIZERS else ["-O3", "-g0"]
+    return [*speed, *SANITIZERS, "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
 
 
 def openmp_flags() -> tuple[list[str], list[str]]:
@@ -145,7 +153,7 @@ def extension(with_cuda: bool):
         "lib.ops._C",
         sorted(str(path) for path in sources),
         extra_compile_args={"cxx": cxx, "nvcc": nvcc},
-        extra_link_args=link,
+        extra_link_args=[*link, *SANITIZERS],
         py_limited_api=True,
     )
 
@@ -163,6 +171,7 @@ def evaluation_extensions() -> list[Extension]:
             f"lib.evaluation.{source.stem}",
             [str(source)],
             extra_compile_args=compiler_flags(),
+            extra_link_args=SANITIZERS,
             py_limited_api=True,
         )
         for source in sorted(Path("lib/evaluation").glob("*.pyx"))

@@ -11,13 +11,18 @@
 namespace vod {
 
 // The four cells around a position: where they are in a plane of height * width values, how much each counts, and how
-// that changes with the position. A cell outside the plane has index 0 and counts nothing.
+// that changes with the position. A cell outside the plane has index -1, is not read and counts nothing. Where the flow
+// is no finite number, the first cell of the plane is read with weights of NaN, and the feature gets no gradient.
 template <typename T>
 struct Taps {
   int64_t index[4];
   T weight[4];
   T weight_dx[4];
   T weight_dy[4];
+
+  C10_HOST_DEVICE bool inside(int k) const { return index[k] >= 0; }
+  C10_HOST_DEVICE T read(const T* plane, int k) const { return inside(k) ? plane[index[k]] : T(0); }
+  C10_HOST_DEVICE bool gives_gradient(int k) const { return inside(k) && weight[k] == weight[k]; }
 };
 
 // To [-1, 1] and back, as the originals do: the rounding decides the side on whole cells, where the gradient has a step.
@@ -45,14 +50,18 @@ C10_HOST_DEVICE inline Taps<T> make_taps(
     const int right = k & 1, lower = k >> 1;
     const T tap_x = left + right, tap_y = top + lower;
     const bool inside = tap_x >= 0 && tap_x < width && tap_y >= 0 && tap_y < height;
-    taps.index[k] = inside ? static_cast<int64_t>(tap_y) * width + static_cast<int64_t>(tap_x) : 0;
+    taps.index[k] = inside ? static_cast<int64_t>(tap_y) * width + static_cast<int64_t>(tap_x) : -1;
     taps.weight[k] = inside ? share_x[right] * share_y[lower] : 0;
     taps.weight_dx[k] = inside ? (right ? share_y[lower] : -share_y[lower]) : 0;
     taps.weight_dy[k] = inside ? (lower ? share_x[right] : -share_x[right]) : 0;
   }
-  const T not_a_number = (x - x) + (y - y);  // 0 for finite flow
+  // Of the flow, not of the position: that overflows for flow that is finite and far
+  const T not_a_number = (flow_x - flow_x) + (flow_y - flow_y);  // 0 for finite flow
   if (not_a_number != 0) {
+    taps.index[0] = 0;
+    taps.index[1] = taps.index[2] = taps.index[3] = -1;
     taps.weight[0] = taps.weight_dx[0] = taps.weight_dy[0] = not_a_number;
+    taps.weight[1] = taps.weight[2] = taps.weight[3] = 0;
   }
   return taps;
 }

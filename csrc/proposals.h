@@ -59,9 +59,10 @@ C10_HOST_DEVICE inline Candidate<T> make_candidate(
     box.x2 += min_side / 2;
     box.y2 += min_side / 2;
   }
-  const bool outside = row >= static_cast<int64_t>(info[0] / static_cast<T>(s.stride)) ||
-                       column >= static_cast<int64_t>(info[1] / static_cast<T>(s.stride));
-  result.score = small || outside ? T(-1) : scores[(s.anchors + anchor) * s.cells() + cell];
+  // Compared as floating numbers, which a side of any length has; beside a side that is NaN no cell is inside
+  const bool inside = static_cast<T>(row) < std::trunc(info[0] / static_cast<T>(s.stride)) &&
+                      static_cast<T>(column) < std::trunc(info[1] / static_cast<T>(s.stride));
+  result.score = small || !inside ? T(-1) : scores[(s.anchors + anchor) * s.cells() + cell];
   return result;
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from lib.errors import InputError
 
 USER_ERROR = 2
+_INTERRUPTED = "interrupted; a test goes on where it was with the same command"
 
 
 def run_script(main: Callable[[], object]) -> None:
@@ -39,12 +40,14 @@ def run_script(main: Callable[[], object]) -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _end(f"error: {where}{error.strerror or error}", USER_ERROR)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        _end("error: out of memory; take fewer or smaller images at a time (BATCH_IMAGES, SCALES)", USER_ERROR)
     except KeyboardInterrupt:
-        _end("interrupted; a test goes on where it was with the same command", 130)
+        _end(_INTERRUPTED, 130)
+    except Exception as error:
+        if _is_out_of_memory(error):
+            _end("error: out of memory; take fewer or smaller images at a time (BATCH_IMAGES, SCALES)", USER_ERROR)
+        if _comes_of_interrupt(error):
+            _end(_INTERRUPTED, 130)
+        raise
     sys.exit(status if isinstance(status, int) else 0)
 
 
@@ -66,7 +69,16 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Whether `error` means a lack of memory, in torch too, which is not imported here: its GPU error has a class of
     its own, its CPU error is recognised by the message."""
     is_gpu = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or is_gpu or "DefaultCPUAllocator" in str(error)
+    is_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or is_gpu or is_cpu
+
+
+def _comes_of_interrupt(error: BaseException | None) -> bool:
+    """Whether `error` was raised while an interrupt was handled: clean-up that the interrupt found half prepared, as in
+    `argparse.ArgumentParser.parse_intermixed_args`, fails and hides it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _end(line: str, status: int) -> None:

@@ -76,6 +76,20 @@ def test_an_interrupt_is_one_line_and_status_130(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_an_interrupt_that_breaks_the_clean_up_is_an_interrupt_all_the_same(capsys):
+    """An interrupt at the first line of the standard library's `try` leaves its `finally` nothing to undo."""
+
+    def main():
+        action = argparse.Action([], "x")
+        try:
+            raise KeyboardInterrupt
+        finally:
+            action.nargs = action.save_nargs
+
+    assert ends(main) == 130
+    assert capsys.readouterr().err == "interrupted; a test goes on where it was with the same command\n"
+
+
 def test_a_mistake_in_the_code_keeps_its_traceback():
     for error in (KeyError("x"), RuntimeError("y"), ValueError("z")):
         with pytest.raises(type(error)):

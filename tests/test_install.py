@@ -118,11 +118,11 @@ def test_pyproject_says_the_same(monkeypatch):
     assert table == {"Python": oldest, "torch": versions(INSTALL / "oldest.txt")["torch"]}
 
 
-def flags(system: str) -> dict[str, list]:
+def flags(system: str, sanitizers: tuple[str, ...] = ()) -> dict[str, list]:
     """What setup.py's functions give on another system; the file itself would build."""
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     tree.body = [node for node in tree.body if getattr(node, "name", "") in ("compiler_flags", "openmp_flags")]
-    names = {"WINDOWS": system == "win32", "MACOS": system == "darwin"}
+    names = {"WINDOWS": system == "win32", "MACOS": system == "darwin", "SANITIZERS": sanitizers}
     exec(compile(tree, "setup.py", "exec"), names)
     return {"compiler": names["compiler_flags"](), "openmp": names["openmp_flags"]()}
 
@@ -131,6 +131,8 @@ def test_every_compiler_gets_flags_that_it_knows():
     assert all(flag.startswith("/") for flag in flags("win32")["compiler"] + flags("win32")["openmp"][0])
     for system in ("linux", "darwin"):
         assert "-ffp-contract=off" in flags(system)["compiler"]
+    assert "-O3" in flags("linux")["compiler"]
+    assert {"-O1", "-fsanitize=address"} <= set(flags("linux", ("-fsanitize=address",))["compiler"])
     assert flags("linux")["openmp"] == (["-fopenmp"], ["-fopenmp"])
     assert flags("darwin")["openmp"] == ([], [])
 

@@ -46,7 +46,7 @@ template <typename T>
 inline T read(const T* plane, const Taps<T>& taps) {
   T sum = 0;
   for (int k = 0; k < 4; ++k) {
-    sum += taps.weight[k] * plane[taps.index[k]];
+    sum += taps.weight[k] * taps.read(plane, k);
   }
   return sum;
 }
@@ -76,6 +76,7 @@ void forward(const T* feature, const T* flow, const T* scale, T* out, const Shap
 template <typename T>
 void forward_channels_last(const T* feature, const T* flow, const T* scale, T* out, const Shape& s) {
   const int64_t cells = s.cells();
+  const std::vector<T> outside(s.channels);  // zeros: what a cell outside the map holds
   at::parallel_for(0, s.images * cells, grain(4 * s.channels), [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t image = item / cells, cell = item % cells;
@@ -84,7 +85,7 @@ void forward_channels_last(const T* feature, const T* flow, const T* scale, T* o
       const T* map = feature + s.map_of(image) * cells * s.channels;
       Sample<T, T> sample;
       for (int k = 0; k < 4; ++k) {
-        sample.cell[k] = map + taps.index[k] * s.channels;
+        sample.cell[k] = taps.inside(k) ? map + taps.index[k] * s.channels : outside.data();
         sample.weight[k] = taps.weight[k];
       }
       const int64_t target = item * s.channels;
@@ -126,7 +127,9 @@ void backward_feature(
               value *= scale[target + plane + cell];
             }
             for (int k = 0; k < 4; ++k) {
-              grad_feature[source + plane + tap.index[k]] += tap.weight[k] * value;
+              if (tap.gives_gradient(k)) {
+                grad_feature[source + plane + tap.index[k]] += tap.weight[k] * value;
+              }
             }
           }
         }
@@ -155,8 +158,8 @@ void backward_flow(
           const T value = scale ? grad[target + cell] * scale[target + cell] : grad[target + cell];
           T slope_x = 0, slope_y = 0;
           for (int k = 0; k < 4; ++k) {
-            slope_x += tap.weight_dx[k] * plane[tap.index[k]];
-            slope_y += tap.weight_dy[k] * plane[tap.index[k]];
+            slope_x += tap.weight_dx[k] * tap.read(plane, k);
+            slope_y += tap.weight_dy[k] * tap.read(plane, k);
           }
           dx[cell] += value * slope_x;
           dy[cell] += value * slope_y;

@@ -59,7 +59,7 @@ __global__ void forward_kernel(const T* feature, const T* flow, const T* scale, 
       const int64_t target = (item.image * s.channels + channel) * s.cells() + item.cell;
       T value = 0;
       for (int k = 0; k < 4; ++k) {
-        value += taps.weight[k] * plane[taps.index[k]];
+        value += taps.weight[k] * taps.read(plane, k);
       }
       out[target] = scale ? value * scale[target] : value;
     }
@@ -78,7 +78,7 @@ __global__ void backward_kernel(
       const int64_t target = (item.image * s.channels + channel) * s.cells() + item.cell;
       T value = 0, slope_x = 0, slope_y = 0;
       for (int k = 0; k < 4; ++k) {
-        const T tap = feature[source + taps.index[k]];
+        const T tap = taps.read(feature + source, k);
         value += taps.weight[k] * tap;
         slope_x += taps.weight_dx[k] * tap;
         slope_y += taps.weight_dy[k] * tap;
@@ -91,7 +91,7 @@ __global__ void backward_kernel(
       sum_x += upstream * slope_x;
       sum_y += upstream * slope_y;
       for (int k = 0; k < 4; ++k) {
-        if (taps.weight[k] != 0) {
+        if (taps.gives_gradient(k)) {
           atomicAdd(grad_feature + source + taps.index[k], taps.weight[k] * upstream);
         }
       }

@@ -23,7 +23,10 @@ def flow_warp(feature: Tensor, flow: Tensor, scale: Tensor | None = None) -> Ten
     [-1, 1] and back as the originals do (their GridGenerator and BilinearSampler), because on a whole cell, where the
     gradient to the flow has a step, that rounding decides the side. A side of one cell has no such scale (the originals
     divide by zero): there the position is used as it is, so zero flow reads the cell and one cell further reads zero.
-    A NaN or infinite flow gives NaN, so that it is seen.
+
+    Flow that is finite and leads outside, however far, gives 0 and no gradient, whatever the map holds. Where dx or dy
+    is NaN or infinite, the result and the gradients to both of them and to `scale` are NaN, so that it is seen; the
+    feature gets no gradient from there.
 
     Raises ValueError for shapes that do not fit together, TypeError for other dtypes.
     """
@@ -52,15 +55,22 @@ def flow_warp_reference(feature: Tensor, flow: Tensor, scale: Tensor | None = No
             taps = cells.gather(2, index[:, None].expand(-1, cells.shape[1], -1))  # (N, C, H*W)
             taps = torch.where(inside.flatten(1)[:, None], taps, 0)
             warped = warped + taps * (weight_x * weight_y).flatten(1)[:, None]
-    warped = warped.unflatten(2, (height, width))  # (N, C, H, W)
+    finite = flow.isfinite().all(1, keepdim=True)  # (N, 1, H, W)
+    # 0, or NaN with gradients of NaN to dx and dy; filled in first, as a gradient of 0 times NaN would be NaN
+    no_number = (flow.masked_fill(finite, 0) * torch.where(finite, 0, torch.nan)).sum(1, keepdim=True)
+    warped = warped.unflatten(2, (height, width)) + no_number  # (N, C, H, W)
     return warped if scale is None else warped * scale
 
 
 def _position(flow: Tensor, cell: Tensor) -> Tensor:
-    """Sampling position along one axis in cells, (N, H, W); computed by way of [-1, 1] as in the originals."""
+    """Sampling position along one axis in cells, (N, H, W); computed by way of [-1, 1] as in the originals.
+
+    Far outside it is taken back to where no cell is read either: a position that overflowed would give NaN.
+    """
     half = (cell.numel() - 1) / 2
     position = cell.to(flow.dtype) + flow
-    return position if half == 0 else (position / half - 1 + 1) * half
+    position = position if half == 0 else (position / half - 1 + 1) * half
+    return position.clamp(-2, cell.numel() + 1)
 
 
 def _check(feature: Tensor, flow: Tensor, scale: Tensor | None) -> None:

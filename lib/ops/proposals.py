@@ -39,8 +39,9 @@ def proposals(
     -1. Both stay candidates. If fewer than P survive - also because there are fewer than P anchors in all - the
     survivors are repeated from the first on, in order, until P.
 
-    In an image of no or negative height or width no cell lies inside: all scores are -1, and corners are 0 or one below
-    that side. Corners from deltas that are no numbers are NaN; they suppress nothing.
+    In an image of no, negative or NaN height or width no cell lies inside: all scores are -1. Corners are then 0 or one
+    below that side; a NaN side clips none from above, and a NaN scale makes no box too small. Corners from deltas that
+    are no numbers are NaN; they suppress nothing. A NaN score sorts before all others.
 
     Raises ValueError for shapes that do not fit together or a map without cells, TypeError for other dtypes.
     """
@@ -73,10 +74,8 @@ def proposals_reference(
     _check(cls_prob, deltas, im_info, anchors, stride, post_nms_top_n)
     anchors = anchors.to(cls_prob)
     rois, scores = [cls_prob.new_zeros(0, 5)], [cls_prob.new_zeros(0)]
-    for image, (height, width, scale) in enumerate(im_info.tolist()):
-        boxes, box_scores = _candidates(
-            cls_prob[image], deltas[image], anchors, stride, height, width, min_size * scale
-        )  # (h*w*A, 4), (h*w*A,)
+    for image, info in enumerate(im_info.to(cls_prob)):
+        boxes, box_scores = _candidates(cls_prob[image], deltas[image], anchors, stride, info, min_size)  # (h*w*A, 4)
         order = box_scores.sort(descending=True, stable=True).indices
         order = order[:pre_nms_top_n] if pre_nms_top_n > 0 else order
         boxes, box_scores = boxes[order], box_scores[order]
@@ -88,23 +87,25 @@ def proposals_reference(
 
 
 def _candidates(
-    cls_prob: Tensor, deltas: Tensor, anchors: Tensor, stride: int, height: float, width: float, min_side: float
+    cls_prob: Tensor, deltas: Tensor, anchors: Tensor, stride: int, info: Tensor, min_size: float
 ) -> tuple[Tensor, Tensor]:
     """All boxes (h*w*A, 4) of one image and their scores (h*w*A,), in (row, column, anchor) order."""
     _, rows, columns = cls_prob.shape
+    height, width, scale = info
+    min_side = float(min_size * scale.double())
     row = torch.arange(rows, device=cls_prob.device)[:, None, None]
     column = torch.arange(columns, device=cls_prob.device)[None, :, None]
     corner = torch.stack(torch.broadcast_tensors(column, row, column, row), dim=-1) * stride  # (h, w, 1, 4)
     boxes = decode(corner + anchors, deltas.unflatten(0, (-1, 4)).permute(2, 3, 0, 1))  # (h, w, A, 4)
     # As the kernels do it, which matters for an image without pixels: 0 for what is below 0, the last one for the rest
-    last = boxes.new_tensor([width - 1, height - 1, width - 1, height - 1])
-    boxes = torch.where(boxes < 0, 0, torch.minimum(boxes, last))
-    outside = (row >= int(height / stride)) | (column >= int(width / stride))  # (h, w, 1)
+    last = torch.stack((width, height, width, height)) - 1
+    boxes = torch.where(boxes < 0, 0, torch.where(boxes > last, last, boxes))
+    inside = (row < (height / stride).trunc()) & (column < (width / stride).trunc())  # (h, w, 1)
     sides = boxes[..., 2:] - boxes[..., :2] + 1
     small = (sides < min_side).any(-1)  # (h, w, A)
     growth = boxes.new_tensor([-0.5, -0.5, 0.5, 0.5]) * min_side
     boxes = torch.where(small[..., None], boxes + growth, boxes)
-    scores = cls_prob[len(anchors) :].permute(1, 2, 0).masked_fill(outside | small, -1)  # (h, w, A)
+    scores = cls_prob[len(anchors) :].permute(1, 2, 0).masked_fill(~inside | small, -1)  # (h, w, A)
     return boxes.reshape(-1, 4), scores.reshape(-1)
 
 

@@ -20,6 +20,10 @@ def psroi_pool(feature: Tensor, rois: Tensor, output_dim: int, pooled_size: int,
     Corners are rounded with halves away from zero, the end corner then gets +1, then both are scaled; a RoI is at
     least 0.1 cells wide and high. A grid cell reads the feature cells from floor(start) to ceil(end), inside the map.
 
+    So an inverted RoI, or one of no extent, is 0.1 cells long from its first corner on. A RoI that lies outside,
+    however far, or whose first corner is NaN or infinite, reads nothing. A last corner that is NaN makes its side 0.1
+    cells long too; one that is infinite gives the first grid cell of its side all cells of the map, the others none.
+
     Raises ValueError for shapes that do not fit together, TypeError for other dtypes, RuntimeError for an image index
     outside N (on the CPU; a CUDA kernel gives 0 for such a RoI rather than wait for the GPU to check).
     """

@@ -60,6 +60,29 @@ def test_a_broken_list_is_named_with_its_line(toy, name):
     assert (finding.kind, finding.wrong) == ("list", True)
 
 
+OUT_OF_ORDER = {  # of a list with one image a line: lines, the wrong one, the earlier one that it contradicts
+    "a frame twice in a row": (["val/b/000000 1", "val/b/000000 2"], 2, 1),
+    "a frame twice": (["val/b/000000 1", "val/b/000001 2", "val/b/000000 3"], 3, 2),
+    "frames in reverse": (["val/b/000001 1", "val/b/000000 2"], 2, 1),
+    "two videos in turns": (["val/b/000000 1", "val/c/000000 2", "val/b/000001 3"], 3, 1),
+    "a video in two pieces": (["val/b/000000 1", "val/c/000000 2", "val/c/000001 3", "val/b/000002 4"], 4, 1),
+}
+
+
+@pytest.mark.parametrize("name", OUT_OF_ORDER)
+def test_frames_out_of_order_are_refused_for_testing(toy, name):
+    """A video would be tested in pieces, with a memory of another one: a wrong mAP without a word."""
+    lines, wrong, earlier = OUT_OF_ORDER[name]
+    write_list(toy, "VID_x", lines)
+    stem = lines[wrong - 1].split()[0]
+    message = rf"VID_x\.txt:{wrong}: {stem} is out of order, another frame of its video is in line {earlier}; list"
+    with pytest.raises(DatasetError, match=message):
+        ImageNetVID(toy, "VID_x", IMAGENET_VID, toy / "cache")
+    write_list(toy, "VID_x", ["val/b/000000 1", "val/b/000002 2", "val/c/000000 3"])
+    dataset = ImageNetVID(toy, "VID_x", IMAGENET_VID, toy / "cache")
+    assert [video.length for video in dataset.videos()] == [2, 1]
+
+
 @pytest.mark.parametrize(
     "name", ["../VID_x", "VID_../../x", "/etc/passwd", "a/b", "", ".", "..", "a\\b", "x" * 300, "nul\0", "VID_\ud800"]
 )

@@ -27,7 +27,7 @@ from lib.ops import (
 
 HUGE = 1e30
 EXTREMES = (0.0, -0.0, 1e-45, 0.5, -1.0, 1e7, HUGE, -HUGE, 3.4e38, -3.4e38, math.inf, -math.inf, math.nan)
-SIZES = [(1, 1), (1, 4), (3, 1), (3, 4)]
+SIZES = [(1, 1), (1, 4), (3, 1), (2, 2), (3, 4)]
 
 
 def random(*shape, seed=0, dtype=torch.float32):
@@ -55,21 +55,17 @@ def assert_same(found, wanted):
 @pytest.mark.parametrize("value", EXTREMES)
 @pytest.mark.parametrize("scaled", [False, True])
 def test_warping_along_any_flow(size, value, scaled):
-    """Values and gradients: flow that leaves the map reads zero, flow that is no finite number gives NaN."""
+    """Flow that leaves the map reads zero, flow that is no finite number gives NaN; tests of warping have the rest."""
     feature, flow = random(2, 3, *size), random(2, 2, *size, seed=1)
     flow[0, 0, 0, 0] = value
     flow[1, :, -1, -1] = value
     tensors = (feature, flow, random(2, 3, *size, seed=2)) if scaled else (feature, flow)
     (found,), grads = with_gradients(flow_warp, *tensors)
     (wanted,), other = with_gradients(flow_warp_reference, *tensors)
-    assert_same([found], [wanted])
+    assert_same([found, *grads], [wanted, *other])
     place = found[0, :, 0, 0]
-    if not math.isfinite(value):  # the gradients then say so, each in its way
-        assert place.isnan().all()
-        assert grads[1][0, :, 0, 0].isnan().all()
-        return
-    assert_same(grads, other)
-    if abs(value) >= 1e7:
+    assert math.isfinite(value) or place.isnan().all()
+    if 1e7 <= abs(value) < math.inf:
         assert (place == 0).all()
         assert (grads[1][0, :, 0, 0] == 0).all()
 
@@ -84,9 +80,7 @@ def test_averaging_along_any_flow(size, value, given):
     reference = random(2, 2, *size, seed=3) if given else None
     run = lambda op: with_gradients(lambda m, f: op(m, index, f, counts, 3, reference), maps, flow)  # noqa: E731
     (found, grads), (wanted, other) = run(aggregate), run(aggregate_reference)
-    assert_same(found, wanted)
-    if math.isfinite(value):
-        assert_same(grads, other)
+    assert_same([*found, *grads], [*wanted, *other])
     assert found[0][0, :, 0, 0].isnan().all() == (not math.isfinite(value))
     assert found[0][1].isfinite().all()
 
@@ -99,6 +93,38 @@ ROIS = [
     [0, 5, 5, 5, 5],
     [0, -50, -50, -40, -40],
 ]
+
+
+CORNERS = [  # of one axis: first, last in pixels of 1/16 cell; the cells of four that each of two bins reads
+    (0, 63, (0, 1), (2, 3)),
+    (40, 10, (2,), (2,)),  # inverted: 0.1 cells from cell 2.5 on
+    (20, 20, (1,), (1,)),  # one pixel
+    (20, 19, (1,), (1,)),  # no extent
+    (-200, -100, (), ()),
+    (1e30, 20, (), ()),
+    (-1e30, 20, (), ()),  # rounding loses its last corner
+    (3, 1e30, (0, 1, 2, 3), ()),
+    (-1e30, 1e30, (), (0, 1, 2, 3)),
+    (math.nan, 20, (), ()),
+    (math.inf, 20, (), ()),
+    (-math.inf, math.inf, (), ()),
+    (20, math.nan, (1,), (1,)),
+    (20, -math.inf, (1,), (1,)),
+    (20, math.inf, (0, 1, 2, 3), ()),
+]
+
+
+@pytest.mark.parametrize(("first", "last", "one", "other"), CORNERS)
+@pytest.mark.parametrize("pool", [psroi_pool, psroi_pool_reference])
+def test_a_box_reads_the_cells_that_the_docstring_says(pool, first, last, one, other):
+    """Cells worked out by hand; a bin gives each cell that it reads the same share of its gradient."""
+    feature = torch.zeros(1, 4, 1, 4, requires_grad=True)  # bins (0, 0), (0, 1), (1, 0), (1, 1)
+    out = pool(feature, torch.tensor([[0.0, first, 0, last, 15]]), 1, 2, 1 / 16)
+    (grad,) = torch.autograd.grad(out.sum(), feature)
+    for channel, cells in ((0, one), (1, other)):
+        wanted = torch.zeros(4)
+        wanted[list(cells)] = 1 / max(1, len(cells))
+        torch.testing.assert_close(grad[0, channel, 0], wanted)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -145,7 +171,17 @@ def test_suppressing_by_any_score(value):
     assert not math.isnan(value) or not torch.isin(found[0], torch.arange(0, 12, 5)).any()
 
 
-INFOS = [(0.0, 0.0, 0.0), (0.0, 64.0, 1.0), (1.0, 1.0, 1.0), (-5.0, -5.0, 1.0), (48.0, 64.0, 0.0), (48.0, 64.0, HUGE)]
+INFOS = [
+    (0.0, 0.0, 0.0),
+    (0.0, 64.0, 1.0),
+    (1.0, 1.0, 1.0),
+    (-5.0, -5.0, 1.0),
+    (48.0, 64.0, 0.0),
+    (48.0, 64.0, HUGE),
+    *((value, 64.0, 1.0) for value in EXTREMES),
+    *((48.0, value, 1.0) for value in EXTREMES),
+    *((48.0, 64.0, value) for value in EXTREMES),
+]
 
 
 def propose(operator, cls_prob, deltas, info):
@@ -157,7 +193,10 @@ def propose(operator, cls_prob, deltas, info):
 @pytest.mark.parametrize("info", INFOS)
 def test_proposals_in_images_of_any_size(size, info):
     cls_prob, deltas = torch.rand(1, 4, *size, generator=torch.Generator().manual_seed(0)), random(1, 8, *size, seed=1)
-    assert_same(propose(proposals, cls_prob, deltas, info), propose(proposals_reference, cls_prob, deltas, info))
+    found = propose(proposals, cls_prob, deltas, info)
+    assert_same(found, propose(proposals_reference, cls_prob, deltas, info))
+    if not min(info[:2]) >= 16:  # no whole cell: NaN too
+        assert (found[1] == -1).all()
 
 
 @pytest.mark.parametrize("value", EXTREMES)

@@ -159,6 +159,7 @@ def _prepare(folder: Path) -> None:
 
 _MAKES = ("cache", "out", "out.json", "out.csv", "lists", "made.mat", "coco.json", "made", "sheet.png", "shown")
 _MAKES += ("VID_val_frames.txt", " ", "[*]", "[[]")  # where lists are asked for under such names
+_MAKES += ("data", "VID_val_videos_videos_*.npz")  # the cache: where none is asked for, and for a folder of "." or ""
 
 
 def _command(what: str, tool: str, arguments: Sequence[str]) -> Input:

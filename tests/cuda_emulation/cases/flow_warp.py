@@ -32,6 +32,9 @@ def _edges() -> Iterator[list]:
         inputs = _inputs(draw, (2, 1, 3, 4, 5), scaled=False)
         inputs[1][0, 0, 1, 2] = inputs[1][1, 1, 3, 3] = value
         yield inputs
+        small = _inputs(draw, (1, 1, 3, 2, 2), scaled=True)  # of two cells a side: positions overflow first
+        small[1][0, 0, 0, 1] = small[1][0, 1, 1, 0] = value
+        yield small
     still, whole = (_inputs(draw, (2, 2, 9, 4, 5), scaled=False) for _ in range(2))
     still[1].zero_()
     whole[1].round_()

@@ -40,6 +40,11 @@ def _edges() -> Iterator[Arguments]:
         tensors = _tensors(draw, 2, 3, 5, 7)
         tensors[1][0, 2, 3, 3] = tensors[1][1, 0, 1, 2] = value
         yield *tensors, STRIDE, 60, 40, 0.7, 0.0
+    for column in range(3):
+        for value in (0.0, -5.0, 1e30, math.nan, math.inf, -math.inf):
+            tensors = _tensors(draw, 2, 3, 5, 7)
+            tensors[2][1, column] = value
+            yield *tensors, STRIDE, 60, 40, 0.7, 8.0
     tensors = _tensors(draw, 2, 3, 5, 7)
     tensors[0][1, 4, 2, 2] = math.nan
     yield *tensors, STRIDE, 60, 40, 0.7, 0.0

@@ -23,6 +23,9 @@ ROIS = torch.tensor(
         [1, -1e9, -1e9, 1e9, 1e9],
         [1, math.nan, 3, math.inf, -math.inf],
         [0, math.nan, math.nan, math.nan, math.nan],
+        [0, 20, -math.inf, math.inf, math.inf],
+        [0, 20, 40, math.nan, 39],
+        [1, 1e30, -1e30, -1e30, 1e30],
     ]
 )
 
