@@ -47,11 +47,14 @@ from lib.structures import Frame
 
 METHODS = ("rfcn", "dff", "fgfa")
 MIDDLE, BOTH = "TEST.KEY_FRAME_POSITION=middle", "TEST.PROPAGATE_FROM=both"
+BY_SIMILARITY = "TEST.PROPAGATE_FROM=both_by_similarity"
 DFF_CURVES = {
     "first": ("DFF", ()),
     "middle": ("DFF, key frame in the middle", (MIDDLE,)),
     "both": ("DFF, both key frames", (BOTH,)),
     "both-middle": ("DFF, both, in the middle", (BOTH, MIDDLE)),
+    "similar": ("DFF, both by similarity", (BY_SIMILARITY,)),
+    "similar-middle": ("DFF, both by similarity, in the middle", (BY_SIMILARITY, MIDDLE)),
 }
 ADAPTIVE = "adaptive"
 SUFFIXES = (".png", ".svg", ".pdf")
