@@ -25,6 +25,7 @@ class KeyFrameRule:
     interval: int = ORIGINAL_INTERVAL
     offset: int = 0
     both: bool = False
+    by_similarity: bool = False
     flow_limit: float = 0.0
 
     def __post_init__(self) -> None:
@@ -33,6 +34,8 @@ class KeyFrameRule:
                 f"the key frame interval must be at least 1, and the first key frame within it, not {self.interval} "
                 f"and {self.offset}"
             )
+        if self.by_similarity and not self.both:
+            raise ValueError("by_similarity weighs two key frames, so both must be on")
         if self.flow_limit and (self.offset or self.both):
             raise ValueError("key frames chosen by the flow exclude offset and both: segments are not known in advance")
 
@@ -73,10 +76,12 @@ def key_frame_rule(cfg: Config) -> KeyFrameRule:
     test = cfg.TEST
     interval = test.KEY_FRAME_INTERVAL or ORIGINAL_INTERVAL
     adaptive = test.KEY_FRAME_POLICY == "adaptive"
-    middle, both = test.KEY_FRAME_POSITION == "middle", test.PROPAGATE_FROM == "both"
+    middle, by_similarity = test.KEY_FRAME_POSITION == "middle", test.PROPAGATE_FROM == "both_by_similarity"
+    both = test.PROPAGATE_FROM == "both" or by_similarity
     if adaptive and (middle or both):
         raise ConfigError(
             "'TEST.KEY_FRAME_POLICY' adaptive goes with KEY_FRAME_POSITION first and PROPAGATE_FROM own: the next key "
             "frame is not known before it comes"
         )
-    return KeyFrameRule(interval, interval // 2 if middle else 0, both, test.KEY_FRAME_FLOW if adaptive else 0.0)
+    flow_limit = test.KEY_FRAME_FLOW if adaptive else 0.0
+    return KeyFrameRule(interval, interval // 2 if middle else 0, both, by_similarity, flow_limit)

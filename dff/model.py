@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dff.key_frames import KeyFrameRule, key_frame_rule
+from dff.similarity import similarity_weights
 from lib.config import Config
 from lib.models.build import build_detector, build_features, build_flow_net, fix_parameters
 from lib.models.detector import Detector
@@ -28,15 +29,18 @@ class KeyFrame:
 
     frame: the frame, without its image. index: its position in the clip, from 0. flow_part: its part of the flow
     network's first layer as the frame that a flow points into (`FlowNetS.other_part`). features: (1, C, H/16, W/16).
+    embedding: (1, 64, H/16, W/16), `FlowNetS.embedding`, where the rule weighs by similarity.
     """
 
     frame: Frame
     index: int
     flow_part: Tensor
     features: Tensor
+    embedding: Tensor | None = None
 
 
 Sources = list[tuple[KeyFrame, float]]  # the key frames that a frame's features come from, and their shares
+Pairs = list[tuple[int, KeyFrame, float]]  # of M frames and their sources: which frame, key frame, share
 Flow = tuple[Tensor, Tensor]  # (M, 2, h, w) in cells, and the scale map (M, C, h, w)
 
 
@@ -92,12 +96,14 @@ class DFF(nn.Module):
     def key_frame(self, frame: Frame, index: int) -> KeyFrame:
         """Compute the features of a key frame; index: its position in the clip."""
         images, _ = stack_frames([frame], next(self.parameters()).device)  # (1, 3, H, W)
-        flow_part = self.flow_net.other_part(self.flow_net.halve(images))
+        half = self.flow_net.halve(images)
+        flow_part = self.flow_net.other_part(half)
+        embedding = self.flow_net.embedding(half) if self.rule.by_similarity else None
         features = self.features(images).to(images.dtype)  # the warp is not in reduced precision
         features = features.contiguous(memory_format=warp_format(images.device))  # once, not for every frame
         if features.is_cuda:
             features = features.clone()  # a CUDA graph writes its next result to the same memory
-        return KeyFrame(frame.without_image(), index, flow_part, features)
+        return KeyFrame(frame.without_image(), index, flow_part, features, embedding)
 
     @torch.no_grad()
     def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
@@ -151,13 +157,22 @@ class DFF(nn.Module):
         if all(key is keys[0] and share == 1 for _, key, share in pairs):
             features = flow_warp(keys[0].features, *flow)
         else:
-            features = _blended(pairs, flow, len(frames))
+            features = _blended(pairs, flow, self._weights(pairs, halves, flow[0]), len(frames))
         if inside:
             for m, frame in enumerate(frames):
                 own = [p for p, row in enumerate(rows) if row == m]
                 references = [keys[p].frame.index for p in own]
                 frame.inside = Inside(features[m], references, flow[0][own], scale=flow[1][own[0]])
         return features
+
+    def _weights(self, pairs: Pairs, halves: Tensor, flow: Tensor) -> Tensor:
+        """The weights of P warped maps, (P, 1, 1, 1) or, by similarity, (P, 1, h, w)."""
+        shares = torch.tensor([share for _, _, share in pairs])[:, None, None, None]
+        shares = shares.to(halves, non_blocking=True)
+        if not self.rule.by_similarity:
+            return shares
+        rows, keys = [m for m, _, _ in pairs], [key.embedding for _, key, _ in pairs]
+        return similarity_weights(rows, shares, self.flow_net.embedding(halves), keys, flow)
 
     def _flow(self, frames: Sequence[Frame], halves: Tensor, keys: Sequence[KeyFrame]) -> Flow:
         """The flow from each of P frames, given with their halves, to the key frame at the same index of `keys`."""
@@ -177,15 +192,15 @@ def _rows(x: Tensor, rows: list[int]) -> Tensor:
     return x[torch.tensor(rows).to(x.device, non_blocking=True)]
 
 
-def _blended(pairs: Sequence[tuple[int, KeyFrame, float]], flow: Flow, count: int) -> Tensor:
-    """The features (M, C, h, w) of `count` frames from P warped maps; (frame, key frame, share) of each in `pairs`."""
+def _blended(pairs: Pairs, flow: Flow, weights: Tensor, count: int) -> Tensor:
+    """The features (M, C, h, w) of `count` frames: sums of P warped maps, each times its weight."""
     parts: list[list[Tensor]] = [[] for _ in range(count)]
     for key in {id(key): key for _, key, _ in pairs}.values():  # the maps of one key frame are read by many flows
         own = [p for p, (_, other, _) in enumerate(pairs) if other is key]
         warped = flow_warp(key.features, _rows(flow[0], own), _rows(flow[1], own))  # (P', C, h, w)
         for n, p in enumerate(own):
             row, _, share = pairs[p]
-            parts[row].append(warped[n : n + 1] if share == 1 else share * warped[n : n + 1])
+            parts[row].append(warped[n : n + 1] if share == 1 else weights[p : p + 1] * warped[n : n + 1])
     return torch.cat([sum(part[1:], part[0]) for part in parts])
 
 

@@ -93,7 +93,10 @@ def parts_of(model: VideoModel, height: int, width: int, scale: float) -> list[P
     if not isinstance(model, DFF):
         return [key]
     if model.rule.both:
-        raise ExportError("TEST.PROPAGATE_FROM=both: blended features are not exported; set TEST.PROPAGATE_FROM=own")
+        raise ExportError(
+            "TEST.PROPAGATE_FROM=both or both_by_similarity: blended features are not exported; set "
+            "TEST.PROPAGATE_FROM=own"
+        )
     inputs = {
         "image": torch.randn_like(image),
         "key_image": image,

@@ -45,11 +45,14 @@ from lib.report.speed_accuracy import Point, draw_speed_accuracy
 from lib.structures import Frame
 
 MIDDLE, BOTH = "TEST.KEY_FRAME_POSITION=middle", "TEST.PROPAGATE_FROM=both"
+BY_SIMILARITY = "TEST.PROPAGATE_FROM=both_by_similarity"
 DFF_CURVES = {
     "first": ("DFF", ()),
     "middle": ("DFF, key frame in the middle", (MIDDLE,)),
     "both": ("DFF, both key frames", (BOTH,)),
     "both-middle": ("DFF, both, in the middle", (BOTH, MIDDLE)),
+    "similar": ("DFF, both by similarity", (BY_SIMILARITY,)),
+    "similar-middle": ("DFF, both by similarity, in the middle", (BY_SIMILARITY, MIDDLE)),
 }
 ADAPTIVE = "adaptive"
 SUFFIXES = (".png", ".svg", ".pdf")

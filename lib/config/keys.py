@@ -283,9 +283,10 @@ SECTIONS: dict = {
         ),
         "PROPAGATE_FROM": choice(
             "own",
-            ("own", "both"),
+            ("own", "both", "both_by_similarity"),
             "DFF: key frames that features come from: that of the frame's `own` segment, or `both` neighbouring ones, "
-            "weighted by nearness in time; answers come up to an interval late.",
+            "weighted by nearness in time; answers come up to an interval late. `both_by_similarity` weighs them at "
+            "each cell also by how much they look like the frame.",
         ),
         "CAUSAL": flag(False, "FGFA: average past frames only."),
         "AGGREGATE_CURRENT": flag(True, "FGFA: average the current frame too."),

@@ -91,6 +91,19 @@ class FlowNetS(nn.Module):
         """`current_part` for the second image of a pair, which the flow points into."""
         return halves if self.flow_conv1 is not None else self.first_of_other(self._ordered(halves))
 
+    def embedding(self, halves: Tensor) -> Tensor:
+        """What the first layer makes of an image alone, averaged over feature cells, for measuring similarity.
+
+        halves: (B, 3, H/2, W/2) -> (B, 64, H/16, W/16), of their dtype: the first convolution's share of a pair's
+        second image, activated.
+        """
+        if self.flow_conv1 is None:
+            first = self.first_of_other(self._ordered(halves))
+        else:
+            conv = self.flow_conv1
+            first = F.conv2d(halves, conv.weight.chunk(2, dim=1)[1], conv.bias, conv.stride, conv.padding)
+        return F.avg_pool2d(_leaky(first).to(halves.dtype), 4, ceil_mode=True)  # from (B, 64, H/4, W/4)
+
     def between(self, currents: Tensor, others: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """`forward` for what `current_part` and `other_part` gave; one of the two may be of one image for all.
 

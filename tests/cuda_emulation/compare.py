@@ -48,6 +48,8 @@ def compare_operator(emulator: EmulatedOperators, name: str, order: str, count: 
     outcome, start = Outcome(), time.perf_counter()
     for arguments in OPERATORS[name].cases(count, seed):
         expected = _tensors(getattr(torch.ops.vod, name)(*arguments))
+        if OPERATORS[name].contiguous:
+            expected = [tensor.contiguous() for tensor in expected]
         actual = _tensors(emulator.run(name, *arguments))
         difference = max(_difference(a, b) for a, b in zip(actual, expected, strict=True))
         outcome.cases += 1

@@ -11,6 +11,7 @@ from dff.key_frames import KeyFrameRule, key_frame_rule
 from lib.config import ConfigError, load_config
 from lib.engine.inference import detect_frames
 from lib.ops import flow_warp
+from tests.dff.test_similarity import plain_weights
 from tests.models.small import POSTPROCESS, assert_same_detections, random_frames
 from tests.models.small_video import small_dff
 
@@ -19,6 +20,8 @@ RULES = [
     KeyFrameRule(4, offset=2),
     KeyFrameRule(4, both=True),
     KeyFrameRule(5, offset=2, both=True),
+    KeyFrameRule(4, both=True, by_similarity=True),
+    KeyFrameRule(5, offset=2, both=True, by_similarity=True),
     KeyFrameRule(1),
     KeyFrameRule(3, offset=2),
 ]
@@ -69,12 +72,22 @@ def test_detections_are_those_of_a_plain_loop(rule, batch_images):
     with torch.no_grad():
         images = [frame.image[None] for frame in frames]
         for frame, sources in zip(frames, plain_sources(length, rule), strict=True):
-            features = 0
-            for key, share in sources.items():
-                one = model.features(images[key])
+            warped, flows = [], []
+            for key in sources:
+                one, flow = model.features(images[key]), torch.zeros(1, 2, *model.features(images[key]).shape[2:])
                 if key != frame.index:
-                    one = flow_warp(one, *model.flow_net(images[frame.index], images[key]))
-                features = features + share * one
+                    flow, scale = model.flow_net(images[frame.index], images[key])
+                    one = flow_warp(one, flow, scale)
+                warped.append(one)
+                flows.append(flow[0])
+            weights = [torch.tensor(share) for share in sources.values()]
+            if rule.by_similarity:
+                embeddings = {
+                    i: model.flow_net.embedding(model.flow_net.halve(images[i]))[0] for i in (frame.index, *sources)
+                }
+                keys = [embeddings[key] for key in sources]
+                weights = plain_weights(list(sources.values()), embeddings[frame.index], keys, flows).float()
+            features = sum(weight * one for weight, one in zip(weights, warped, strict=True))
             boxes, probabilities = model.detector.predict(features, frame.im_info[None])
             raw = type("Raw", (), {"frames": [frame], "boxes": boxes, "probabilities": probabilities})
             expected += POSTPROCESS(raw)
@@ -144,6 +157,7 @@ def test_flow_of_adaptive_key_frames_is_computed_once(monkeypatch):
         ([], KeyFrameRule(10)),
         (["TEST.KEY_FRAME_INTERVAL=5", "TEST.KEY_FRAME_POSITION=middle"], KeyFrameRule(5, offset=2)),
         (["TEST.PROPAGATE_FROM=both"], KeyFrameRule(10, both=True)),
+        (["TEST.PROPAGATE_FROM=both_by_similarity"], KeyFrameRule(10, both=True, by_similarity=True)),
         (["TEST.KEY_FRAME_POLICY=adaptive", "TEST.KEY_FRAME_FLOW=3"], KeyFrameRule(10, flow_limit=3.0)),
     ],
 )
@@ -151,7 +165,10 @@ def test_the_configuration_says_which_rule(overrides, rule):
     assert key_frame_rule(load_config(None, overrides)) == rule
 
 
-@pytest.mark.parametrize("other", ["TEST.KEY_FRAME_POSITION=middle", "TEST.PROPAGATE_FROM=both"])
+@pytest.mark.parametrize(
+    "other",
+    ["TEST.KEY_FRAME_POSITION=middle", "TEST.PROPAGATE_FROM=both", "TEST.PROPAGATE_FROM=both_by_similarity"],
+)
 def test_rules_that_cannot_go_together_are_refused(other):
     with pytest.raises(ConfigError, match="KEY_FRAME_POLICY.*adaptive"):
         key_frame_rule(load_config(None, ["TEST.KEY_FRAME_POLICY=adaptive", other]))

@@ -225,6 +225,16 @@ def test_memory_is_bounded_by_the_window(monkeypatch):
     assert max(most) <= 2 * 1 + 1 + 1  # and the one that was just read
 
 
+def test_testing_warps_no_maps_one_by_one(monkeypatch):
+    """The average is made in one pass, without warped maps in memory (tests/ops/test_aggregate.py)."""
+    frames = random_frames([(96, 128)] * 3)
+    expected = detect(small_fgfa(1), frames)
+    monkeypatch.setattr(fgfa_module, "flow_warp", None)
+    assert_same_detections(detect(small_fgfa(1), frames), expected)
+    with pytest.raises(TypeError):
+        detect(small_fgfa(1, test_rule=AggregationRule(aggregate_current=True, embed_after_warp=True)), frames)
+
+
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_inside_is_what_was_averaged_and_how(rule):
     """At the ends of the clip too, where a frame stands in for those that are missing and weighs as much as they."""

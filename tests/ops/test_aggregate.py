@@ -201,6 +201,30 @@ def test_backward_equals_autograd_of_the_reference(given, dtype, device):
     assert_close(*results, atol=tolerance, rtol=tolerance)
 
 
+def test_no_warped_map_is_stored():
+    """The call needs little more memory than its results; the separate operators need all warped maps."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(9, 48, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    flow = torch.randn(1, 9, 2, 32, 32, generator=generator)
+    inputs = (maps, torch.arange(9)[None], flow, torch.zeros(1, 9), 16)
+    warped_maps, results = maps.nbytes, 4 * (16 + 9) * 32 * 32
+    assert results <= _most_memory(lambda: aggregate(*inputs)) < results + 0.1 * warped_maps
+    assert _most_memory(lambda: aggregate_reference(*inputs)) > warped_maps
+
+
+def _most_memory(call) -> int:
+    """The most bytes that tensors made within a call have at one time, by PyTorch's own account of the CPU."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        kept = call()
+    held = most = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    del kept
+    return most
+
+
 def test_same_bits_with_any_number_of_threads():
     inputs = random_inputs(features=30, embedding=70, size=(30, 40), dtype=torch.float32)
     threads, results = torch.get_num_threads(), []

@@ -208,8 +208,9 @@ def test_what_cannot_be_exported_is_said(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="old.pth: does not say that it is for one of rfcn, dff, fgfa"):
         export.main(["--weights", str(old), *size])
     weights = write_checkpoint(tmp_path / "dff.pth", "dff")
-    with pytest.raises(InputError, match="PROPAGATE_FROM=both: .* set TEST.PROPAGATE_FROM=own"):
-        export.main(["--weights", str(weights), *size, "--", "TEST.PROPAGATE_FROM=both"])
+    for both in ("both", "both_by_similarity"):
+        with pytest.raises(InputError, match="PROPAGATE_FROM=both.*: .* set TEST.PROPAGATE_FROM=own"):
+            export.main(["--weights", str(weights), *size, "--", f"TEST.PROPAGATE_FROM={both}"])
     monkeypatch.setattr(export, "PACKAGES", ("json", "no_such_package"))
     with pytest.raises(InputError, match="need no_such_package, which is not installed; pip install no_such_package"):
         export.main(["--weights", str(weights), *size[:-1], "onnx"])

@@ -71,6 +71,8 @@ def test_points_are_those_asked_for_in_the_order_of_the_curves(measured):
         ("DFF, key frame in the middle", "2", 2),
         ("DFF, both key frames", "2", 2),
         ("DFF, both, in the middle", "2", 2),
+        ("DFF, both by similarity", "2", 2),
+        ("DFF, both by similarity, in the middle", "2", 2),
         ("DFF, adaptive", "0.5c", 2),
         ("FGFA", "1", 1),
         ("FGFA", "3", 1),

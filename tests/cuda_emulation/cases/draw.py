@@ -64,6 +64,9 @@ class Operator:
     edges: Callable[[], Iterator[Arguments]]  # the cases that are always tried: empty, smallest, not a number
     drawn: Callable[[Draw], Arguments]  # any other case
     tolerance: float = 0.0  # of float32, relative to the largest value of a result; 0: the same bits
+    contiguous: bool = (
+        False  # CUDA's result is contiguous whatever the inputs are; otherwise it is laid out as the CPU's
+    )
 
     def cases(self, count: int, seed: int = 0) -> Iterator[Arguments]:
         """All edge cases, then as many drawn ones as `count` says."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from tests.cuda_emulation.cases.draw import Arguments, Draw, Operator
+from tests.cuda_emulation.cases.draw import Arguments, Draw, Operator, laid_out
 
 # images, feature maps (one for all images or one each), channels, height, width
 EMPTY = [(0, 0, 3, 4, 5), (0, 1, 3, 4, 5), (2, 2, 0, 4, 5), (2, 1, 3, 0, 5), (2, 2, 3, 4, 0)]
@@ -39,6 +39,9 @@ def _edges() -> Iterator[list]:
     still[1].zero_()
     whole[1].round_()
     yield from (still, whole)
+    for scaled in (False, True):
+        feature, flow, scale = _inputs(draw, (2, 2, 9, 4, 5), scaled)
+        yield [laid_out(feature, "channels last"), flow, scale if scale is None else laid_out(scale, "channels last")]
 
 
 def _drawn(draw: Draw) -> list:
@@ -60,7 +63,7 @@ def _with_grad(draw: Draw, inputs: list) -> Arguments:
 
 
 OPERATORS = {
-    "flow_warp": Operator(lambda: map(tuple, _edges()), lambda draw: tuple(_drawn(draw))),
+    "flow_warp": Operator(lambda: map(tuple, _edges()), lambda draw: tuple(_drawn(draw)), contiguous=True),
     "flow_warp_backward": Operator(
         lambda: (_with_grad(Draw(2), inputs) for inputs in _edges()),
         lambda draw: _with_grad(draw, _drawn(draw)),
