@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tools.parity.rows import Recording
 
@@ -15,6 +16,12 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _any_kernels_of_torch():
+    """Training asks torch for repeatable kernels for the whole process; no test shall notice an earlier one's."""
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

@@ -132,8 +132,8 @@ def test_add_a_data_set(work, capsys):
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_python_of_a_page(work, page, capsys):
     """Block after block, with what the blocks before have defined; the detector is a small FGFA with random weights."""
-    (work / "output").mkdir()
-    write_checkpoint(work / "output" / "fgfa.pth", "fgfa")
+    (work / "model").mkdir()
+    write_checkpoint(work / "model" / "demo_fgfa.pth", "fgfa")
     frames = clip(8)
     writer = cv2.VideoWriter("my_video.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 8.0, (128, 96))
     for image in frames:

@@ -162,9 +162,10 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def updated(root: Path) -> dict[Path, str]:
-    """Every file that is made, or has a part that is made, and its text. Raises InputError."""
+    """Every file that is made, or has a part that is made, and its text: README files and docs. Raises InputError."""
     rows = read_rows(root / "experiments", METHODS)
-    texts = {path: with_tables(path, rows) for path in (root / "README.md", *sorted((root / "docs").glob("*.md")))}
+    pages = (root / "README.md", *sorted(root.glob("*/README.md")), *sorted((root / "docs").glob("*.md")))
+    texts = {path: with_tables(path, rows) for path in pages}
     shown = {name for text in texts.values() for _, _, name, _, _ in _TABLE.findall(text)}
     if lost := sorted({row.table for row in rows if row.table} - shown):
         raise DocsError(f"{root}: no file has a table '{lost[0]}', which rows in experiments/*/results belong to")

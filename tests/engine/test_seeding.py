@@ -1,17 +1,9 @@
 import random
 
 import numpy as np
-import pytest
 import torch
 
 from lib.engine.seeding import batch_rng, batch_seed, seed_everything
-
-
-@pytest.fixture(autouse=True)
-def _restore_determinism():
-    before = torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.use_deterministic_algorithms(before)
 
 
 def test_all_generators_are_seeded():

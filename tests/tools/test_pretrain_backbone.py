@@ -18,13 +18,6 @@ COLOURS = {"blue": (200, 40, 40), "green": (40, 200, 40)}  # B, G, R
 SMALL = ["--width", "4", "--size", "32", "--batch", "4", "--workers", "0", "--device", "cpu", "--lr", "0.01"]
 
 
-@pytest.fixture(autouse=True)
-def _determinism_as_before():
-    before = torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.use_deterministic_algorithms(before)
-
-
 def picture(colour, rng):
     image = np.empty((48, 64, 3), np.uint8)
     image[:] = colour

@@ -19,10 +19,9 @@ SMALL = [*SIZE, "--workers", "0", "--device", "cpu"]
 
 
 @pytest.fixture(autouse=True)
-def _torch_as_before():
-    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+def _threads_as_before():
+    threads = torch.get_num_threads()
     yield
-    torch.use_deterministic_algorithms(deterministic)
     torch.set_num_threads(threads)
 
 
