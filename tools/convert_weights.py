@@ -197,7 +197,7 @@ def convert(args: argparse.Namespace) -> tuple[str, Conversion, list[Conversion]
 
 
 def with_values(identity: Identity | None, values: Sequence[str], source: Path) -> Identity:
-    """`identity` with these `KEY=VALUE` in its configuration. Raises WeightsError where it has none, and ConfigError."""
+    """`identity` with these `KEY=VALUE` in its configuration. Raises WeightsError where it has none, ConfigError."""
     if identity is None:
         raise WeightsError("says nothing of its configuration, so that --set has nothing to change")
     cfg = load_config(None, values, base=identity.config, base_name=f"configuration in {source}")
