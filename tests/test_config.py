@@ -33,10 +33,14 @@ def test_a_preset_changes_what_it_names_and_nothing_else(path, preset, caplog):
     with caplog.at_level(logging.WARNING):
         plain, changed = to_dict(load_config(path)), to_dict(load_config(path, presets=[preset]))
     assert not caplog.records
-    for section, values in yaml.safe_load(preset.read_text()).items():
+    for name, values in yaml.safe_load(preset.read_text()).items():
+        if not isinstance(values, dict):
+            assert changed.pop(name) == values
+            del plain[name]
+            continue
         for key, value in values.items():
-            assert changed[section].pop(key) == value
-            del plain[section][key]
+            assert changed[name].pop(key) == value
+            del plain[name][key]
     assert changed == plain
 
 

@@ -79,7 +79,7 @@ def test_the_keys_for_the_full_size_exist(tmp_path):
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", TEXT))))
 def test_what_the_page_links_to_is_there(target):
-    assert (PAGE.parent / target).exists()
+    assert ((ROOT / PAGE).parent / target).exists()
 
 
 def test_what_the_page_names_is_there():

@@ -68,7 +68,7 @@ def test_the_table_of_conventions_is_right():
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", TEXT))))
 def test_what_the_page_links_to_is_there(target):
-    assert (PAGE.parent / target).exists()
+    assert ((ROOT / PAGE).parent / target).exists()
 
 
 def test_what_the_page_names_is_there():
