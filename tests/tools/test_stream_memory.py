@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import sys
 import threading
 
@@ -43,7 +44,9 @@ class Leaky:
                 elif self.what == "open files":
                     self.kept.append(open("/dev/null"))  # noqa: SIM115 (kept open on purpose)
                 else:
-                    self.kept.append(bytearray(b"1" * 2**20))
+                    # Not from Python's or C's pools, which may have as much to spare after other tests
+                    self.kept.append(mmap.mmap(-1, 2**20))
+                    self.kept[-1].write(b"1" * 2**20)
                 yield frame
         finally:
             self.end.set()
