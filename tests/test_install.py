@@ -74,9 +74,9 @@ def test_the_package_asks_for_the_torch_that_it_was_built_against(version, monke
 
 @pytest.mark.parametrize("name", ["opencv-python", "opencv-python-headless", "opencv-contrib-python"])
 def test_only_one_opencv_is_asked_for(name, monkeypatch, tmp_path):
-    put(tmp_path, name, "4.10.0.84")
+    put(tmp_path, name, "5.0.0.93")
     asked = load("dependencies", monkeypatch).requirements("2.12.0", [str(tmp_path)])
-    assert [entry for entry in asked if "opencv" in entry] == [f"{name}>=4.10"]
+    assert [entry for entry in asked if "opencv" in entry] == [f"{name}>=5.0"]
 
 
 def test_the_package_has_the_version_that_the_code_says():

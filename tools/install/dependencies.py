@@ -24,7 +24,7 @@ RANGES = (
     "matplotlib>=3.9",
     "scipy>=1.13",
 )
-OPENCV = "opencv-python>=4.10"
+OPENCV = "opencv-python>=5.0"  # cv2.FontFace, with which names are drawn
 # Builds of OpenCV that bring the same module: two of them in one environment overwrite each other
 _OTHER_OPENCV = ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 BUILD = ("setuptools>=77", "cython>=3.1", "ninja>=1.11")
