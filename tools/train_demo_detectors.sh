@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Make model/demo_rfcn.pth, demo_dff.pth and demo_fgfa.pth and the clips in data/demo, from nothing but the generator: about
-# two and a half hours on two quiet CPU cores. model/README.md says what the detectors know and how well.
+# Make model/demo_rfcn.pth, demo_dff.pth and demo_fgfa.pth and the clips in data/demo, from nothing but the generator.
+# Plan some hours on two CPU cores: the trainings alone took 2 hours with one thread each on a busy machine (model/README.md,
+# which also says what the detectors know and how well).
 # Re-runnable: what is made stays, an interrupted training goes on. Example: bash tools/train_demo_detectors.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -19,7 +19,7 @@ from lib.files import FolderInUseError, hold_folder, sha256_of
 from lib.version import __version__, commit
 from rfcn.model import RFCN, build_rfcn
 from rfcn.test import main
-from tests.data.toy_vid import AIRPLANE, BIRD, write_frame, write_list, write_toy
+from tests.data.toy_vid import AIRPLANE, BIRD, write_frame, write_list
 from tests.models.small import small_config
 
 CLASSES = Classes(("airplane", "bird"), (AIRPLANE, BIRD))
@@ -34,13 +34,6 @@ def write_weights(path, seed=0):
         model.detector.head.rfcn_cls.weight.mul_(20)
     content = {"model": model.state_dict()} | Identity("rfcn", to_dict(cfg), CLASSES, "toy_run").to_content()
     return save_tensors(content, path)
-
-
-@pytest.fixture
-def data(tmp_path):
-    root = write_toy(tmp_path / "toy")
-    (root / "classes.txt").write_text(f"{AIRPLANE} airplane\n{BIRD} bird\n")
-    return root
 
 
 @pytest.fixture

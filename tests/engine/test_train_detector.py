@@ -14,7 +14,6 @@ from lib.errors import InputError
 from lib.version import commit
 from rfcn.model import RFCN
 from rfcn.train_end2end import main
-from tests.data.toy_vid import AIRPLANE, BIRD, write_toy
 
 SMALL = [
     "network.DEPTH=18", "network.WIDTH=8", "network.FEAT_DIM=32", "network.ANCHOR_SCALES=[2, 4]",
@@ -22,13 +21,6 @@ SMALL = [
     "dataset.test_image_set=VID_val_videos", "TRAIN.BATCHES_PER_UPDATE=2", "TRAIN.end_epoch=1", "TRAIN.lr=0.001",
     "TRAIN.lr_step=''", "TRAIN.WORKERS=0", "TRAIN.model_prefix=small", "TRAIN.RPN_POST_NMS_TOP_N=60",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def data(tmp_path):
-    root = write_toy(tmp_path / "toy")
-    (root / "classes.txt").write_text(f"{AIRPLANE} airplane\n{BIRD} bird\n")
-    return root
 
 
 @pytest.fixture
