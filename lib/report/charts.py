@@ -99,7 +99,8 @@ def range_ap(runs: Sequence[Analysis], results: Sequence[Sequence[RangeResult]],
     shown = figure(HALF, 300)
     axes = shown.add_subplot()
     x = np.arange(len(results[0]), dtype=float)
-    width = min(0.32, 0.8 / len(runs))
+    width = min(0.32, (0.8 if len(runs) < 4 else 0.88) / len(runs))
+    font = 10.5 if len(runs) < 4 else 8.5  # so that the numbers of neighbouring columns stay apart
     for i, own in enumerate(results):
         at = x + (i - (len(runs) - 1) / 2) * width
         heights = np.array([result.mean_ap for result in own])
@@ -107,7 +108,7 @@ def range_ap(runs: Sequence[Analysis], results: Sequence[Sequence[RangeResult]],
         for place, height in zip(at, heights, strict=True):
             text = "no objects" if math.isnan(height) else f"{100 * height:.1f}"
             base = (place, 0 if math.isnan(height) else height)
-            style = {"ha": "center", "fontsize": 10.5 * POINTS, "color": theme.ink}
+            style = {"ha": "center", "fontsize": font * POINTS, "color": theme.ink}
             axes.annotate(text, base, (0, 2.5), textcoords="offset points", **style)
     objects = [int(result.objects.sum()) for result in results[0]]
     names = [f"{result.range.name}\n{count:,} objects" for result, count in zip(results[0], objects, strict=True)]
