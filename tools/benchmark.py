@@ -122,6 +122,7 @@ def contender(args: argparse.Namespace, method: str, more: list[str], device: to
         frames_a_turn={"rfcn": max(2, batch), "dff": args.interval, "fgfa": max(1, batch)}[method],
         batch_images=batch,
         interval=args.interval,
+        flows=1 if cfg.TEST.PROPAGATE_FROM == "own" else 2,  # from one key frame, or from both
         averaged=args.window if method == "fgfa" else 0,
         held_gib=held_gib(device) - before,
     )

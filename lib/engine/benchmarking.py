@@ -26,7 +26,8 @@ class Contender:
     """One setting of one method, and its measurements in milliseconds per frame.
 
     precision: set again before each turn, for TF32 is a setting of the whole process. flops: of its parts.
-    frames_a_turn: frames that a turn takes, a whole number of key-frame intervals in DFF. batch_images: frames that go
+    frames_a_turn: frames that a turn takes, a whole number of key-frame intervals in DFF. flows: of each frame between
+    two key frames. batch_images: frames that go
     through the networks together: 1 is the stream mode, more the segment mode. averaged: frames that FGFA averages.
     held_gib: GPU memory that its model and its clip hold, to tell it from that of the other contenders.
     """
@@ -41,6 +42,7 @@ class Contender:
     frames_a_turn: int
     batch_images: int = 1
     interval: float = 1.0
+    flows: float = 1.0
     averaged: float = 0.0
     held_gib: float = 0.0
     totals: list[float] = field(default_factory=list)
@@ -110,7 +112,7 @@ class Contender:
         """Floating-point operations of one frame on average."""
         if not self.flops.flow:
             return self.flops.rfcn()
-        return self.flops.fgfa(self.averaged) if self.averaged else self.flops.dff(self.interval)
+        return self.flops.fgfa(self.averaged) if self.averaged else self.flops.dff(self.interval, self.flows)
 
 
 @dataclass

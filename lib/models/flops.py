@@ -30,9 +30,9 @@ class PartFlops:
         """Per frame of R-FCN."""
         return self.features + self.heads
 
-    def dff(self, interval: float) -> float:
-        """Per frame of Deep Feature Flow, on average over a key frame and `interval` - 1 others."""
-        return self.heads + (self.features + (interval - 1) * self.flow) / interval
+    def dff(self, interval: float, flows: float = 1.0) -> float:
+        """Per frame of Deep Feature Flow, over a key frame and `interval` - 1 others of `flows` flows each."""
+        return self.heads + (self.features + (interval - 1) * flows * self.flow) / interval
 
     def fgfa(self, averaged: float) -> float:
         """Per frame of FGFA that averages `averaged` frames, the current one included."""

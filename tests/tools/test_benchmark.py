@@ -100,6 +100,15 @@ def test_share_of_the_bound_is_of_the_operations(without_memory):
     assert per_frame == pytest.approx(rows["rfcn"]["gflops_per_s"] * rows["rfcn"]["ms_per_frame"])
 
 
+def test_propagation_from_both_key_frames_counts_both_flows(without_memory):
+    rows = run("--methods", "dff", "--versus", "TEST.PROPAGATE_FROM=both")
+    args = benchmark.parse_arguments([*COMMON, *SMALL])
+    flops = benchmark.contender(args, "dff", [], torch.device("cpu")).flops
+    for row, flows in zip(rows, (2, 4), strict=True):  # of the two frames between key frames, at interval 3
+        of_three = flops.features + 3 * flops.heads + flows * flops.flow
+        assert row["gflops_per_s"] * row["ms_per_frame"] * 1e6 == pytest.approx(of_three / 3)
+
+
 def test_two_settings_side_by_side(without_memory, tmp_path, capsys):
     run("--methods", "rfcn", "dff", "--versus", "PRECISION=bfloat16", "--json", str(tmp_path / "rows.json"))
     rows = json.loads((tmp_path / "rows.json").read_text())
