@@ -119,7 +119,7 @@ class FlowNetS(nn.Module):
             scale = None
             if self.Convolution5_scale is not None:
                 kept = joined.is_cpu and self.flow_conv1 is None  # then the warp reads channels last
-                scale = self.Convolution5_scale(joined if kept else joined.contiguous())
+                scale = self.Convolution5_scale(joined if kept else joined.contiguous()).to(joined.dtype)
             return self.Convolution5(joined) * FLOW_GAIN, scale  # (B, 2, H/16, W/16), (B, C, H/16, W/16)
 
     def all_flows(self, images: Tensor, others: Tensor) -> list[Tensor]:

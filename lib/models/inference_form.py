@@ -15,30 +15,29 @@ from lib.models.inference_conv import InferenceConv
 from lib.models.resnet import fold_batch_norms
 from lib.models.video_model import VideoModel, parts_of
 
-# Convolutions whose output is a position, a scale or a score stay in float32
-_FLOAT32_PARTS = ("detector",)
-_FLOAT32_LAYERS = ("Convolution5", "Convolution5_scale")
+# A position that is off is read at another place, and proposals are ranked by small differences: these stay in float32
+_FLOAT32_LAYERS = ("Convolution5", "rpn_cls_score", "rpn_bbox_pred")
 
 
 def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None, compiled: str = "off") -> VideoModel:
     """Fold, reorder and cast the weights of `model`, in place; returns it in evaluation mode, without gradients.
 
     Call it with the weights loaded and the model on its device. reduced: the dtype of the convolutions of the backbone,
-    the flow network and the embedding, None for float32; the RPN, the head and the flow's last layers stay float32.
-    compiled: "off", "on" or "graphs", the configuration's COMPILE; compiled parts are reordered by the compiler.
+    the flow network, the embedding and the R-FCN head, None for float32; the RPN and the layer that gives the flow stay
+    float32, and so do the warp, pooling and boxes. compiled: "off", "on" or "graphs", the configuration's COMPILE;
+    compiled parts are reordered by the compiler.
     """
     model.eval().requires_grad_(False)
     fold_batch_norms(model.features.resnet)
     if model.flow_net is not None:
         model.flow_net.split_first_layer()
     for name, part in parts_of(model).items():
-        dtype = None if name in _FLOAT32_PARTS else reduced
+        pack = compiled == "off" or name == "detector"  # which is not compiled
         for parent in list(part.modules()):
             for child_name, child in list(parent.named_children()):
                 if type(child) in (nn.Conv2d, nn.ConvTranspose2d):
-                    kept = None if child_name in _FLOAT32_LAYERS else dtype
-                    pack = compiled == "off" or name in _FLOAT32_PARTS
-                    setattr(parent, child_name, InferenceConv(child, kept, pack))
+                    dtype = None if child_name in _FLOAT32_LAYERS else reduced
+                    setattr(parent, child_name, InferenceConv(child, dtype, pack))
     if compiled != "off":
         _compile(model, "reduce-overhead" if compiled == "graphs" else "default")
     return model

@@ -26,8 +26,8 @@ class RFCNHead(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, features: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
-        class_maps = self.rfcn_cls(features)  # (B, 49K, h, w)
-        box_maps = self.rfcn_bbox(features)  # (B, 49*8, h, w)
+        class_maps = self.rfcn_cls(features).to(rois.dtype)  # (B, 49K, h, w); pooling is not in reduced precision
+        box_maps = self.rfcn_bbox(features).to(rois.dtype)  # (B, 49*8, h, w)
         return self._vote(class_maps, rois, self.num_classes), self._vote(box_maps, rois, 8)
 
     def _vote(self, maps: Tensor, rois: Tensor, output_dim: int) -> Tensor:
