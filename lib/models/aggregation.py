@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from lib.models.inference_conv import conv_relu
 
 
 class EmbedNet(nn.Module):
@@ -26,8 +27,8 @@ class EmbedNet(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        x = F.relu(self.em_conv1(features), inplace=True)  # (B, hidden, h, w)
-        return self.em_conv3(F.relu(self.em_conv2(x), inplace=True))  # (B, out_channels, h, w)
+        x = conv_relu(self.em_conv1, features)  # (B, hidden, h, w)
+        return self.em_conv3(conv_relu(self.em_conv2, x))  # (B, out_channels, h, w)
 
 
 def length(x: Tensor, dim: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.models.inference_conv import conv_relu
 from lib.models.memory_format import fast_memory_format
 from lib.models.resnet import ResNet
 
@@ -24,4 +24,4 @@ class Features(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.resnet(images.contiguous(memory_format=self._memory_format))  # (B, C5, H/16, W/16)
-        return F.relu(self.feat_conv_3x3(x), inplace=True)  # (B, out_channels, H/16, W/16)
+        return conv_relu(self.feat_conv_3x3, x)  # (B, out_channels, H/16, W/16)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class InferenceConv(nn.Module):
     """A convolution, transposed or not, with fixed weights; its input is cast to the weights' dtype.
 
-    On the CPU the weights are reordered for oneDNN, once for each size of input; pack: whether to.
+    On the CPU the weights are reordered for oneDNN, once for each size of images; pack: whether to. The order does not
+    depend on the number of images, or oneDNN reorders once more: FGFA's windows would otherwise hold eight copies.
     """
 
     def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, dtype: torch.dtype | None, pack: bool = True) -> None:
@@ -28,22 +30,51 @@ class InferenceConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
         x = x.to(conv.weight.dtype)
-        if not self._can_pack or x.numel() == 0:
+        weight = self._packed_for(x)
+        if weight is None:
             return conv(x)
-        size = tuple(x.shape)
+        if self.transposed:
+            padding, stride, dilation = self._geometry
+            return torch.ops.mkldnn._convolution_transpose_pointwise(
+                x, weight, conv.bias, padding, [0, 0], stride, dilation, 1, "none", [], ""
+            )
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *self._geometry, 1, "none", [], "")
+
+    def relu(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """ReLU of the convolution of `x`, or of the convolution plus `added`; on the CPU in one pass over the result.
+
+        added: of the result's shape and dtype; the result may be in its memory.
+        """
+        conv = self.conv
+        x = x.to(conv.weight.dtype)
+        weight = None if self.transposed else self._packed_for(x)
+        # For other formats than channels last torch adds in a pass of its own, which it does not have for bfloat16
+        in_order = added is None or added.is_contiguous(memory_format=torch.channels_last)
+        if weight is None or not in_order:
+            x = self(x)
+            return F.relu(x if added is None else x.add_(added), inplace=True)
+        if added is None:
+            return torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *self._geometry, 1, "relu", [], "")
+        return torch.ops.mkldnn._convolution_pointwise_.binary(
+            added, x, weight, conv.bias, *self._geometry, 1, "add", 1.0, "relu", [], None
+        )
+
+    @property
+    def _geometry(self) -> tuple[list[int], list[int], list[int]]:
+        return list(self.conv.padding), list(self.conv.stride), list(self.conv.dilation)
+
+    def _packed_for(self, x: Tensor) -> Tensor | None:
+        """The weights in the order for inputs of the size of `x`; None if the plain convolution is to be used."""
+        if not self._can_pack or x.numel() == 0:
+            return None
+        size = tuple(x.shape[2:])
         if size not in self._packed:
             if len(self._packed) >= 8:  # drop the oldest size; packing a new one takes milliseconds
                 self._packed.pop(next(iter(self._packed)))
-            self._packed[size] = self._pack(size)
-        geometry = (list(conv.padding), list(conv.stride), list(conv.dilation))
-        if self.transposed:
-            padding, stride, dilation = geometry
-            return torch.ops.mkldnn._convolution_transpose_pointwise(
-                x, self._packed[size], conv.bias, padding, [0, 0], stride, dilation, 1, "none", [], ""
-            )
-        return torch.ops.mkldnn._convolution_pointwise(x, self._packed[size], conv.bias, *geometry, 1, "none", [], "")
+            self._packed[size] = self._pack(x.shape)
+        return self._packed[size]
 
-    def _pack(self, size: tuple[int, ...]) -> Tensor:
+    def _pack(self, size: torch.Size) -> Tensor:
         conv, weight = self.conv, self.conv.weight.contiguous()
         if self.transposed:
             return torch.ops.mkldnn._reorder_convolution_transpose_weight(
@@ -58,3 +89,8 @@ def _has_packing(transposed: bool) -> bool:
     """Whether this build of torch has oneDNN with packed convolutions; otherwise plain convolutions are used."""
     name = "_convolution_transpose_pointwise" if transposed else "_convolution_pointwise"
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, name)
+
+
+def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:
+    """ReLU of a convolution of `x` that may be an `InferenceConv`."""
+    return conv.relu(x) if isinstance(conv, InferenceConv) else F.relu(conv(x), inplace=True)

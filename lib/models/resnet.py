@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.models.inference_conv import InferenceConv
+
 UNITS_PER_STAGE: dict[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -124,10 +126,9 @@ class _Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.branch1 is None else self.bn_branch1(self.branch1(x))
-        x = F.relu(self.bn_branch2a(self.branch2a(x)), inplace=True)
-        x = F.relu(self.bn_branch2b(self.branch2b(x)), inplace=True)
-        x = self.bn_branch2c(self.branch2c(x))
-        return F.relu(_sum(x, shortcut), inplace=True)
+        x = _relu(self.branch2a, self.bn_branch2a, x)
+        x = _relu(self.branch2b, self.bn_branch2b, x)
+        return _relu(self.branch2c, self.bn_branch2c, x, shortcut)
 
 
 class _Basic(nn.Module):
@@ -159,14 +160,18 @@ class _Basic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.branch1 is None else self.bn_branch1(self.branch1(x))
-        x = F.relu(self.bn_branch2a(self.branch2a(x)), inplace=True)
-        x = self.bn_branch2b(self.branch2b(x))
-        return F.relu(_sum(x, shortcut), inplace=True)
+        x = _relu(self.branch2a, self.bn_branch2a, x)
+        return _relu(self.branch2b, self.bn_branch2b, x, shortcut)
 
 
-def _sum(x: Tensor, shortcut: Tensor) -> Tensor:
-    """x + shortcut; without gradients in the memory of `x`, which nothing else reads: new memory costs more time."""
-    return x + shortcut if torch.is_grad_enabled() else x.add_(shortcut)
+def _relu(conv: nn.Module, norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
+    """ReLU of the normalised convolution of `x`, plus `shortcut`; the shortcut's memory is not read afterwards."""
+    if isinstance(conv, InferenceConv):  # with the normalisation folded into it
+        return conv.relu(x, shortcut)
+    x = norm(conv(x))
+    if shortcut is not None:  # without gradients in the memory of `x`: new memory costs more time
+        x = x + shortcut if torch.is_grad_enabled() else x.add_(shortcut)
+    return F.relu(x, inplace=True)
 
 
 def unit_names(depth: int) -> list[list[str]]:
@@ -221,7 +226,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        x = F.relu(self.bn_conv1(self.conv1(images)), inplace=True)  # (B, width, H/2, W/2)
+        x = _relu(self.conv1, self.bn_conv1, images)  # (B, width, H/2, W/2)
         x = F.max_pool2d(x, 3, stride=2, padding=1)  # (B, width, H/4, W/4)
         for names in self.stages:  # res2 keeps H/4, res3 makes H/8, res4 H/16, res5 keeps H/16
             for name in names:

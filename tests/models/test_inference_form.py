@@ -6,8 +6,10 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from lib.models.inference_conv import InferenceConv
 from lib.models.inference_form import prepare_for_inference
 from tests.models.small_video import small_dff
 
@@ -52,3 +54,47 @@ def test_results_are_float32_and_near_those_of_float32(model):
             assert 0 < (own - other).abs().max() < 0.03 * other.abs().max()
     boxes, scores = reduced.detector.predict(features.to(torch.bfloat16), IM_INFO)
     assert boxes.dtype == scores.dtype == torch.float32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("with_shortcut", [False, True])
+@pytest.mark.parametrize("pack", [True, False])
+def test_sum_and_relu_in_one_pass(memory_format, with_shortcut, pack):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(24, 40, 3, stride=2, padding=2, dilation=2)
+    x = torch.randn(2, 24, 19, 31).contiguous(memory_format=memory_format)
+    shortcut = torch.randn(2, 40, 10, 16).contiguous(memory_format=memory_format) if with_shortcut else None
+    exact = conv.double()(x.double()) + (shortcut.double() if with_shortcut else 0)
+    ours = InferenceConv(conv.float(), None, pack).relu(x, shortcut)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, F.relu(exact).float(), rtol=1e-5, atol=1e-5)
+    assert (ours == 0).any()
+    assert (ours > 0).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(20, 20), (1, 7), (1, 1)])
+@pytest.mark.parametrize(("memory_format", "roundings"), [(torch.contiguous_format, 2), (torch.channels_last, 1)])
+def test_sum_in_bfloat16(memory_format, roundings, size):
+    """In one pass the sum is of the unrounded convolution."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 64, 3, padding=1).to(torch.bfloat16)
+    x, shortcut = (map.contiguous(memory_format=memory_format) for map in torch.randn(2, 1, 64, *size).to(conv.weight))
+    exact = F.relu(copy.deepcopy(conv).double()(x.double()) + shortcut.double())
+    ours = InferenceConv(conv, torch.bfloat16).relu(x, shortcut.clone())
+    assert ours.dtype == torch.bfloat16
+    largest = 2 * max(exact.abs().max(), shortcut.abs().max())
+    assert (ours - exact).abs().max() <= roundings * 2**-9 * largest
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("transposed", [False, True])
+def test_weights_are_kept_once_for_any_number_of_images(transposed):
+    torch.manual_seed(0)
+    plain = (nn.ConvTranspose2d if transposed else nn.Conv2d)(32, 48, 4, stride=2, padding=1)
+    packed = InferenceConv(copy.deepcopy(plain), None)
+    for count in (10, 1, 3):
+        x = torch.randn(count, 32, 9, 14)
+        torch.testing.assert_close(packed(x), plain(x), rtol=1e-5, atol=1e-5)
+    assert len(packed._packed) == 1
