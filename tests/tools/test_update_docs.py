@@ -177,7 +177,7 @@ def test_a_row_that_cannot_be_used_is_named(repository, old, new, message):
 
 def test_the_published_rows_name_files_that_are_there():
     rows = read_rows(ROOT / "experiments", tool.METHODS)
-    assert {row.table for row in rows} == {"quickstart", "flow-bounds", "demo-detectors"}
+    assert {row.table for row in rows} == {"quickstart", "flow-bounds", "demo-detectors", "fixed-flow"}
     for row in rows:
         assert tuple(row.map) == RANGES
         load_config(ROOT / row.config, presets=[ROOT / row.preset] if row.preset else [])
