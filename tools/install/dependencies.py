@@ -20,7 +20,7 @@ RANGES = (
     "pycocotools>=2.0.8",
     "tqdm>=4.65",
     "av>=17",
-    "tensorboard>=2.14",
+    "tensorboard>=2.17.1",  # before, it used names that NumPy 2 has not
     "matplotlib>=3.9",
     "scipy>=1.13",
 )
