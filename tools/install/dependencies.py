@@ -27,7 +27,8 @@ RANGES = (
 OPENCV = "opencv-python>=5.0"  # cv2.FontFace, with which names are drawn
 # Builds of OpenCV that bring the same module: two of them in one environment overwrite each other
 _OTHER_OPENCV = ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-BUILD = ("setuptools>=77", "cython>=3.1", "ninja>=1.11")
+SETUPTOOLS = 77  # reads a licence that is written as `license = "MIT"`
+BUILD = (f"setuptools>={SETUPTOOLS}", "cython>=3.1", "ninja>=1.11")
 
 
 def target_folders() -> list[str]:
