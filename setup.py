@@ -20,12 +20,19 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "tools" / "install"))
 
-from dependencies import requirements, target_folders  # noqa: E402 (in a folder that is on no path before)
+from dependencies import SETUPTOOLS, requirements, target_folders  # noqa: E402 (in a folder that is on no path before)
+
+if int(setuptools.__version__.split(".")[0]) < SETUPTOOLS:  # without isolation, pip does not look at pyproject.toml's
+    sys.exit(
+        f"setuptools {setuptools.__version__} is too old for pyproject.toml. Run: "
+        f"pip install 'setuptools>={SETUPTOOLS}'"
+    )
 
 WINDOWS, MACOS = sys.platform == "win32", sys.platform == "darwin"
 # A finding ends the process. Conversions of floating numbers beyond an integer's range are no part of `undefined`.

@@ -21,14 +21,8 @@ def run_script(main: Callable[[], object]) -> None:
     Errors that the user can fix, a full disk and a lack of memory print one line and exit with status 2; Ctrl-C prints
     one line and exits with status 130; a closed output pipe exits with status 141 and prints nothing.
     """
-    _open_missing_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure") and not stream.closed:
-            stream.reconfigure(errors="backslashreplace")  # a file's name may not fit the terminal's encoding
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    # Large pages for torch's tensors on Linux; torch reads this when it allocates the first. docs/performance.md
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
+        _set_up_process()
         status = main()
         sys.stdout.flush()
     except InputError as error:
@@ -49,6 +43,16 @@ def run_script(main: Callable[[], object]) -> None:
             _end(_INTERRUPTED, 130)
         raise
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _set_up_process() -> None:
+    _open_missing_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and not stream.closed:
+            stream.reconfigure(errors="backslashreplace")  # a file's name may not fit the terminal's encoding
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # Large pages for torch's tensors on Linux; torch reads this when it allocates the first. docs/performance.md
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def _open_missing_streams() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -74,6 +75,12 @@ def test_too_little_memory_is_one_line_that_says_what_to_do(capsys, error):
 def test_an_interrupt_is_one_line_and_status_130(capsys):
     assert ends(raises(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_interrupt_before_the_script_begins_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: raises(KeyboardInterrupt)())
+    assert ends(lambda: pytest.fail("it began")) == 130
+    assert capsys.readouterr().err == "interrupted; a test goes on where it was with the same command\n"
 
 
 def test_an_interrupt_that_breaks_the_clean_up_is_an_interrupt_all_the_same(capsys):

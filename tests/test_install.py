@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def test_an_old_python_is_named(backend, monkeypatch):
         backend.get_requires_for_build_wheel()
 
 
+def test_an_old_setuptools_is_named():
+    """setuptools' own message is of a conflict in pyproject.toml."""
+    build = (
+        "import runpy, setuptools; setuptools.__version__ = '65.5.0'; runpy.run_path('setup.py', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", build], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "setuptools 65.5.0 is too old for pyproject.toml. Run: pip install 'setuptools>=77'\n"
+
+
 @pytest.mark.parametrize("version", ["2.12.0", "2.12.1+cpu", "2.12.0a0+git12", "2.12.0.dev20260101+cu130"])
 def test_the_package_asks_for_the_torch_that_it_was_built_against(version, monkeypatch, tmp_path):
     assert load("dependencies", monkeypatch).requirements(version, [str(tmp_path)])[0] == "torch==2.12.*"
@@ -101,7 +112,7 @@ def number(version: str) -> tuple[int, ...]:
 def test_the_ranges_hold_what_the_tests_run_with(monkeypatch):
     dependencies = load("dependencies", monkeypatch)
     oldest, newest = versions(INSTALL / "oldest.txt"), versions(ROOT / "requirements.txt")
-    for entry in (dependencies.TORCH, dependencies.OPENCV, *dependencies.RANGES):
+    for entry in (dependencies.TORCH, dependencies.OPENCV, *dependencies.RANGES, *dependencies.BUILD):
         name, bound = entry.split(">=")
         old = oldest.get(name) or oldest[f"{name}-headless"]
         assert number(old)[: len(number(bound))] == number(bound), f"{name}: the bound is what is tested as the oldest"

@@ -27,9 +27,19 @@ for library in lib/ops/_C*.so lib/evaluation/_*.so; do
 done
 
 # The second because the first looks for it when it is loaded, and Python itself is not C++. Python does not free
-# everything at its end; torch's own allocations and frees are not paired.
+# everything at its end; torch's own allocations and frees are not paired. Findings go to files: pytest keeps what is
+# printed during a test until its end, which a finding does not let it reach.
+findings=$here/finding
+rm -f "$findings".*
 LD_PRELOAD="$($compiler -print-file-name=libasan.so) $($compiler -print-file-name=libstdc++.so)"
-export LD_PRELOAD ASAN_OPTIONS=detect_leaks=0:alloc_dealloc_mismatch=0 UBSAN_OPTIONS=print_stacktrace=1
+export LD_PRELOAD ASAN_OPTIONS="detect_leaks=0:alloc_dealloc_mismatch=0:log_path='$findings'"
+export UBSAN_OPTIONS="print_stacktrace=1:log_path='$findings'"
 printf '== %s\n' "pytest $*"
-"$python" -m pytest -p no:cacheprovider -p no:faulthandler "$@"
-printf '== no finding\n'
+status=0
+"$python" -m pytest -p no:cacheprovider -p no:faulthandler "$@" || status=$?
+unset LD_PRELOAD
+for finding in "$findings".*; do
+  [ ! -f "$finding" ] || { printf '\n== a finding\n'; cat "$finding"; status=1; } >&2
+done
+[ "$status" -ne 0 ] || printf '== no finding\n'
+exit "$status"

@@ -22,8 +22,10 @@ run() {
   local here=$top/$name
   [ -x "$here/bin/python" ] || "$python" -m venv "$here"
   printf '\n== %s: installing\n' "$name"
-  "$here/bin/python" -m pip install --disable-pip-version-check -q -r "$pins" pytest hypothesis cython ninja setuptools
-  "$here/bin/python" -m pip install --disable-pip-version-check -q --no-deps --force-reinstall "$source"
+  "$here/bin/python" -m pip install --disable-pip-version-check -q -r "$pins" pytest hypothesis
+  # pip builds in an environment of its own, with the same versions: the first name is for pip before 25.3
+  PIP_CONSTRAINT=$source/$pins PIP_BUILD_CONSTRAINT=$source/$pins "$here/bin/python" -m pip install \
+    --disable-pip-version-check -q --no-deps --no-cache-dir --force-reinstall "$source"
   (cd "$top" && "$here/bin/python" -c "
 import cv2, lib, numpy, platform, torch, rfcn.demo, dff.demo, fgfa.demo
 import lib.ops, lib.evaluation.seq_nms

@@ -6,6 +6,7 @@ import ctypes
 import re
 import subprocess
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -69,10 +70,9 @@ class EmulatedOperators(Emulator):
 
     def __init__(self, library: Path, sanitized: bool = False):
         torch.ops.load_library(library)
-        self.schemas = torch.library.Library(NAMESPACE, "FRAGMENT")
         for name in _operators_of("vod"):
             if not hasattr(getattr(torch.ops, NAMESPACE), name):
-                self.schemas.define(str(torch._C._get_schema(f"vod::{name}", "")).removeprefix("vod::"))
+                _schemas().define(str(torch._C._get_schema(f"vod::{name}", "")).removeprefix("vod::"))
         super().__init__(library, sanitized)
 
     def run(self, name: str, *arguments):
@@ -100,6 +100,14 @@ class EmulatedOperators(Emulator):
             yield
         finally:
             self.library.emulation_guard_tensors(False)
+
+
+@cache
+def _schemas() -> torch.library.Library:
+    """The declarations of the emulated operators, until the process ends. With the object they would end while
+    `torch.ops` still lists the operators, and torch fails wherever it goes through the list, as `opcheck` does.
+    """
+    return torch.library.Library(NAMESPACE, "FRAGMENT")
 
 
 def _copied(argument):

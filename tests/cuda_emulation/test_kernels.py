@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -11,9 +12,10 @@ import torch
 
 import lib.ops  # noqa: F401  (the CPU kernels)
 from tests.cuda_emulation import run
-from tests.cuda_emulation.build import build, operator_sources
+from tests.cuda_emulation.build import ROOT, build, operator_sources
 from tests.cuda_emulation.compare import OPERATORS, compare_operator, operators_with_cuda_kernels
 from tests.cuda_emulation.emulator import ORDERS, EmulatedOperators
+from tests.cuda_emulation.translate import NAMESPACE
 
 RANDOM_CASES = 12  # beside the edge cases; run.py tries more
 
@@ -37,6 +39,26 @@ def test_equals_the_cpu_kernel(emulator, name, order):
     outcome = compare_operator(emulator, name, order, RANDOM_CASES)
     assert outcome.cases > RANDOM_CASES
     assert not outcome.failure
+
+
+def test_operators_outlive_the_emulator(emulator):
+    """Later tests make torch go through all operators that it has listed."""
+    code = f"""
+import gc
+from pathlib import Path
+import torch
+import lib.ops
+from tests.cuda_emulation.emulator import EmulatedOperators
+operators = EmulatedOperators(Path({str(emulator.path)!r}))
+operators.run("nms", torch.zeros(1, 4), torch.zeros(1), None, 0.5, False)
+del operators
+gc.collect()
+namespace = torch.ops.{NAMESPACE}
+packets = [getattr(namespace, name) for name in namespace]
+print([getattr(packet, overload) for packet in packets for overload in packet.overloads()])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"'{NAMESPACE}.nms', overload='default'" in done.stdout, done.stderr
 
 
 def test_kernels_did_run(emulator):

@@ -169,6 +169,21 @@ def test_unreadable_image_is_one_plain_error(toy, workers):
     assert str(caught.value) == f"{toy}/Data/DET/train/s/two.JPEG: not a readable image (7 bytes); replace the file"
 
 
+def test_a_frame_of_another_size_than_its_annotation_is_an_error(toy):
+    """Its boxes would be mirrored in the wrong width."""
+    path = toy / "Data/VID/train/a/000002.JPEG"
+    height, width = cv2.imread(str(path)).shape[:2]
+    cv2.imwrite(str(path), np.zeros((height, width - 1, 3), np.uint8))
+    training_set = _training_set(toy, no_references, sets="VID_train")
+    samples = (lambda: training_set[0, 1], lambda: list(TrainingLoader(training_set, ReadingRule(1))(0)))
+    for read in samples:
+        with pytest.raises(ImageError) as caught:
+            read()
+        assert f"{path}: has {width - 1} x {height} pixels, but its annotation says {width} x {height}" in str(
+            caught.value
+        )
+
+
 def test_a_reference_of_another_size_is_an_error(toy):
     write_frame(toy, "VID/train/a/000001", [(AIRPLANE, (1, 1, 5, 5))], (40, 64))
     training_set = _training_set(toy, lambda frame, length, rng: [1], sets="VID_train")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from lib.engine.train import train
 from lib.files import OutputError
 from rfcn.model import build_rfcn
 from tests.data.toy_vid import write_toy
+from tests.engine.full_disk import full_disk
 from tests.engine.stand_ins import NUM_SAMPLES, TinyModel, config, loader_of
 from tests.engine.test_train import same_content
 from tests.models.small import small_config
@@ -46,20 +46,6 @@ def assert_the_same_end(folder, other, prefix):
         same_content(load_checkpoint(folder / name), load_checkpoint(other / name))
     assert figures(folder) == figures(other)
     assert not list(folder.glob(".*.part*"))
-
-
-def full_disk(room):
-    """An `open` for `lib.files`: of each file, `room` bytes fit on the disk."""
-
-    class File(io.FileIO):
-        def write(self, data):
-            fits = max(0, room - self.tell())
-            if len(data) > fits:
-                super().write(bytes(data)[:fits])
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return super().write(data)
-
-    return lambda path, mode, **text: io.TextIOWrapper(File(path, "w"), **text) if text else File(path, mode)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.engine.checkpoint import CheckpointError, save_tensors
 from lib.engine.weights import load_backbone, load_flow, load_weights
@@ -81,6 +81,23 @@ def test_a_file_of_something_else(tmp_path):
         save_tensors(something, path)
         with pytest.raises(CheckpointError, match=r"a\.pth: holds no weights by name"):
             load_weights(small_rfcn(), path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [Tensor.to_sparse, lambda value: value.to("meta"), lambda value: value + 0j],
+    ids=["sparse", "meta", "complex"],
+)
+def test_weights_that_are_no_plain_numbers_are_refused(tmp_path, change):
+    model = small_rfcn()
+    before, state = state_of(model), state_of(small_rfcn(seed=1))
+    state["features.resnet.conv1.weight"] = change(state["features.resnet.conv1.weight"])
+    torch.save({"model": state}, tmp_path / "odd.pth")
+    with pytest.raises(
+        CheckpointError, match=r"odd\.pth: '?features\.resnet\.conv1\.weight'? is no plain array|cannot be"
+    ):
+        load_weights(model, tmp_path / "odd.pth")
+    assert same(state_of(model), before)
 
 
 def test_code_in_a_file_is_never_run(tmp_path):

@@ -46,11 +46,16 @@ def judged(status: int, printed: str) -> str:
 def in_fork(main: Callable[[], object], folder: Path, before: Callable[[], object] = lambda: None) -> tuple[int, Path]:
     """Start `main` as a script in a fork of this process, which has imported all; returns its id and what it prints.
 
-    The fork leads a process group of its own.
+    The fork leads a process group of its own. Returns when `main` begins: on a busy machine a fork may take long to be
+    ready for a signal.
     """
     output = folder.parent / f"{folder.name}.printed"
+    begins, beginning = os.pipe()
     process = os.fork()
     if process:
+        os.close(beginning)
+        os.read(begins, 1)  # nothing where the fork has ended before
+        os.close(begins)
         return process, output
     status = 1
     try:
@@ -66,7 +71,7 @@ def in_fork(main: Callable[[], object], folder: Path, before: Callable[[], objec
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         before()
-        run_script(main)
+        run_script(lambda: (os.close(beginning), main())[1])
     except SystemExit as end:
         status = _flushed(end.code if isinstance(end.code, int) else 0 if end.code is None else 1)
     except BaseException:  # a script's traceback, as Python would print it

@@ -20,14 +20,15 @@ RANGES = (
     "pycocotools>=2.0.8",
     "tqdm>=4.65",
     "av>=17",
-    "tensorboard>=2.14",
+    "tensorboard>=2.17.1",  # before, it used names that NumPy 2 has not
     "matplotlib>=3.9",
     "scipy>=1.13",
 )
 OPENCV = "opencv-python>=5.0"  # cv2.FontFace, with which names are drawn
 # Builds of OpenCV that bring the same module: two of them in one environment overwrite each other
 _OTHER_OPENCV = ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-BUILD = ("setuptools>=77", "cython>=3.1", "ninja>=1.11")
+SETUPTOOLS = 77  # reads a licence that is written as `license = "MIT"`
+BUILD = (f"setuptools>={SETUPTOOLS}", "cython>=3.1", "ninja>=1.11")
 
 
 def target_folders() -> list[str]:
