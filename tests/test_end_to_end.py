@@ -11,6 +11,7 @@ import torch
 from experiments.rfcn.rfcn_end2end_train_test import main as train_and_test
 from lib import load_detector
 from lib.config import load_config
+from lib.errors import InputError
 from rfcn.demo import main as demo
 from rfcn.demo_batch import main as demo_batch
 from rfcn.model import RFCN
@@ -64,6 +65,13 @@ def assert_same_but_for_rounding(found, wanted):
     for rows, others in ((found, wanted), (wanted, found)):
         partners = [np.abs(others[others[:, 0] == row[0]] - row).max(axis=1).min() <= 0.0101 for row in rows]
         assert np.mean(partners) > 0.99
+
+
+def test_a_broken_test_set_shows_before_the_training(dataset, tmp_path):
+    common = ["--cfg", CFG, *overrides(dataset, tmp_path), "dataset.test_image_set=VID_val_absent"]
+    with pytest.raises(InputError, match="VID_val_absent"):
+        train_and_test(common)
+    assert not list(tmp_path.rglob("*.pth"))
 
 
 @pytest.mark.parametrize("method", VIDEO_METHODS)

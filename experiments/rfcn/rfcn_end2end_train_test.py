@@ -5,16 +5,14 @@ Example: python experiments/rfcn/rfcn_end2end_train_test.py --cfg configs/rfcn/r
 
 from __future__ import annotations
 
-import sys
-
 from lib.command_line import run_script
+from lib.engine.train_and_test import train_and_test
 from rfcn import test, train_end2end
+from rfcn.method import METHOD
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if argv is None else argv
-    train_end2end.main(arguments)
-    test.main(arguments)
+    train_and_test(__doc__, METHOD, train_end2end.main, test.main, argv)
 
 
 if __name__ == "__main__":
