@@ -46,7 +46,7 @@ CONFIGURATIONS = {
 }
 MOMENTS = ("work", "save", "work", "save", "start")  # what each fifth kill aims at
 STEPS_PER_KILL = 3  # updates, or tested videos, from one kill to the next on average
-_MARK = "INTERRUPT_TRAINING_RUN"  # an environment variable by which all processes of a run are found
+MARK = "INTERRUPT_TRAINING_RUN"  # an environment variable by which all processes of a run are found
 _CHANGING = ("samples_per_second", "data_seconds", "compute_seconds", "memory_gib", "seconds_left")  # in metrics.jsonl
 _OF_THE_CODE = ("commit", "version")
 
@@ -74,7 +74,7 @@ class Command:
             process = subprocess.Popen(
                 self.words,
                 cwd=self.folder,
-                env=os.environ | {_MARK: mark, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                env=os.environ | {MARK: mark, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -135,20 +135,24 @@ class Life:
 
     def processes(self) -> list[int]:
         """All its processes that live, also those whose parent has gone."""
-        wanted = f"{_MARK}={self.mark}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):  # it has ended, or is another user's
-                    if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                        found.append(int(entry.name))
-        return found
+        return processes_with(self.mark)
 
     def require_good_end(self) -> None:
         """Raise InputError, with the end of what it printed, where it ended with an error."""
         if self.process.wait():
             printed = "\n".join(self.output.read_text(errors="replace").splitlines()[-15:])
             raise InputError(f"{self.output}: ended with status {self.process.returncode}:\n{printed}")
+
+
+def processes_with(mark: str) -> list[int]:
+    """The ids of all living processes of this user that have `mark` as their environment variable MARK; on Linux."""
+    wanted, found = f"{MARK}={mark}".encode(), []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return found
 
 
 def _json(text: str) -> dict[str, Any]:

@@ -27,8 +27,8 @@ class Contender:
 
     precision: set again before each turn, for TF32 is a setting of the whole process. flops: of its parts.
     frames_a_turn: frames that a turn takes, a whole number of key-frame intervals in DFF. flows: of each frame between
-    two key frames. batch_images: frames that go
-    through the networks together: 1 is the stream mode, more the segment mode. averaged: frames that FGFA averages.
+    two key frames. batch_images: frames that go through the networks together: 1 is the stream mode, more the segment
+    mode. averaged: frames that FGFA averages.
     held_gib: GPU memory that its model and its clip hold, to tell it from that of the other contenders.
     """
 

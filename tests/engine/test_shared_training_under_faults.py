@@ -4,7 +4,6 @@ end, and the same command goes on and ends as without the fault.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
@@ -21,9 +20,9 @@ from tests.data.toy_vid import write_toy
 from tests.engine import faulty_shared_trainings
 from tests.engine.faulty_shared_trainings import BAD_UPDATE, UPDATES_PER_EPOCH
 from tests.engine.test_training_under_faults import assert_the_same_end
+from tools.interrupt_training import MARK, processes_with
 
 ROOT = Path(__file__).resolve().parents[2]
-MARK = "SHARED_TRAINING"  # an environment variable, by which all processes of a run are found
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes as Linux lists them")
 
@@ -38,19 +37,9 @@ class End:
 
     status: int
     printed: list[list[str]]
-    left: set[int]
+    left: list[int]
     newest: tuple[str, int]
     hidden: list[Path]
-
-
-def processes_with(mark: str) -> set[int]:
-    wanted, found = f"{MARK}={mark}".encode(), set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # it has ended, or is another user's
-                if wanted in (entry / "environ").read_bytes().split(b"\0"):
-                    found.add(int(entry.name))
-    return found
 
 
 def run(logs: Path, data: Path, fault: str, rank: int, *folders: Path) -> End:
