@@ -28,7 +28,9 @@ TORCH_LIBRARY(vod, m) {
   m.def("flow_warp_backward(Tensor grad, Tensor feature, Tensor flow, Tensor? scale) -> (Tensor, Tensor, Tensor)");
   m.def("psroi_pool(Tensor feature, Tensor rois, int output_dim, int pooled_size, float spatial_scale) -> Tensor");
   m.def("psroi_pool_backward(Tensor grad, Tensor rois, SymInt[] feature_shape, float spatial_scale) -> Tensor");
-  m.def("psroi_vote(Tensor feature, Tensor rois, int output_dim, int pooled_size, float spatial_scale) -> Tensor");
+  m.def(
+      "psroi_vote(Tensor feature, Tensor rois, int output_dim, int pooled_size, float spatial_scale, "
+      "bool by_bin=False) -> Tensor");
   m.def("nms(Tensor boxes, Tensor scores, Tensor? groups, float threshold, bool suppress_equal) -> Tensor");
   m.def(
       "nms_padded(Tensor boxes, Tensor scores, Tensor? groups, float threshold, bool suppress_equal, "

@@ -19,11 +19,14 @@ def assert_all_pass(recorded: Recording, at_least: int) -> None:
     assert len(rows) >= at_least
 
 
-def changed(array: np.ndarray) -> np.ndarray:
-    """A copy in which one element is another: a number by a tenth and more, a text by a letter, a truth turned."""
+def changed(array: np.ndarray, after_middle: int = 0) -> np.ndarray:
+    """A copy in which one element is another: a number by a tenth and more, a text by a letter, a truth turned.
+
+    It is the element so many places after the middle one.
+    """
     array = array.astype(f"<U{array.itemsize // 4 + 1}") if array.dtype.kind == "U" else array.copy()
     flat = array.reshape(-1)
-    place = len(flat) // 2
+    place = len(flat) // 2 + after_middle
     if array.dtype.kind == "f":
         flat[place] = 1.1 * np.nan_to_num(flat[place]) + 0.37
     elif array.dtype.kind == "b":
@@ -33,9 +36,9 @@ def changed(array: np.ndarray) -> np.ndarray:
     return flat.reshape(array.shape)
 
 
-def noticed(recorded: Recording, array: str, compare: Callable[[Recording], None]) -> bool:
+def noticed(recorded: Recording, array: str, compare: Callable[[Recording], None], after_middle: int = 0) -> bool:
     """Whether `compare` gives a failing row when one number of `array` is changed."""
-    recorded = Recording("changed", recorded.arrays() | {array: changed(recorded[array])})
+    recorded = Recording("changed", recorded.arrays() | {array: changed(recorded[array], after_middle)})
     compare(recorded)
     return not all(row.passed for row in recorded.finish())
 

@@ -17,7 +17,7 @@ at::Tensor psroi_pool(
   auto out = at::empty({count, output_dim, pooled_size, pooled_size}, feature.options());
   const Grid grid = make_grid(rois, spatial_scale, pooled_size, feature.size(0), feature.size(2), feature.size(3));
   AT_DISPATCH_FLOATING_TYPES(feature.scalar_type(), "psroi_pool", [&] {
-    const Planes<scalar_t> planes(feature);
+    const Planes<scalar_t, scalar_t> planes(feature, output_dim, pooled_size, /*by_bin=*/false);
     auto* target = out.mutable_data_ptr<scalar_t>();
     at::parallel_for(0, output_dim * count, grain(16 * area), [&](int64_t begin, int64_t end) {
       for (int64_t item = begin; item < end; ++item) {

@@ -16,7 +16,8 @@ struct Window {
   int64_t image, area;
 };
 
-// What the roi with the five numbers `roi` reads in channel `channel`, the one that answers for (output, i, j).
+// What the roi with the five numbers `roi` reads in channel `channel`, the one that answers for (output, i, j), or in bin
+// `channel` of the first output.
 __device__ inline Window window_of(const float* roi, int64_t channel, const PoolShape& s) {
   Window window;
   window.rows = bin_cells(roi[2], roi[4], s.spatial_scale, channel / s.bins % s.bins, s.bins, s.height);

@@ -78,8 +78,8 @@ class Detector(nn.Module):
                 half.contiguous(memory_format=torch.channels_last) if last else half for half in halves
             )
             rois = self.propose(*self.rpn(rpn_features), im_info, self.test_proposals)  # (B*R, 5)
-            scores, deltas = self.head(head_features, rois)  # (B*R, K), (B*R, 8)
-            deltas = deltas[:, 4:] * self.box_stds + self.box_means
+            scores, deltas = self.head(head_features, rois)  # (B*R, K), (B*R, 4)
+            deltas = deltas * self.box_stds + self.box_means
             boxes = box_ops.decode(rois[:, 1:], deltas).unflatten(0, (len(features), -1))  # (B, R, 4)
             height, width, scale = im_info.to(boxes)[:, :, None].unbind(1)  # (B, 1) each
             boxes = box_ops.clip(boxes, height, width) / scale[:, :, None]
@@ -144,8 +144,8 @@ class Detector(nn.Module):
         chosen = torch.cat([t.rois for t in targets])  # (R, 4)
         image_of = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(sizes))
         chosen = torch.cat((image_of[:, None].to(chosen), chosen), dim=1).to(rois, non_blocking=True)  # (R, 5)
-        scores, deltas = self.head(features, chosen)  # (R, K), (R, 8)
-        parts = zip(scores.split(sizes), deltas[:, 4:].split(sizes), targets, strict=True)
+        scores, deltas = self.head(features, chosen)  # (R, K), (R, 4)
+        parts = zip(scores.split(sizes), deltas.split(sizes), targets, strict=True)
         return mean_of([self._image_rcnn_losses(*part) for part in parts])
 
     def _image_rcnn_losses(self, scores: Tensor, deltas: Tensor, targets: RoITargets) -> dict[str, Tensor]:

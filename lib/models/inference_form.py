@@ -2,8 +2,8 @@
 
 Batch normalisation is folded into the convolutions once. On the CPU the weights are reordered once, too, for the
 convolutions of oneDNN, which otherwise reorder them in every call. FlowNet-S's first convolution is split in two, so
-that its share of an image is computed once, however many others the image is compared with. In float32 all this changes
-results by rounding at most.
+that its share of an image is computed once, however many others the image is compared with; the two convolutions of the
+R-FCN head become one. In float32 all this changes results by rounding at most.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None,
     fold_batch_norms(model.features.resnet)
     if model.flow_net is not None:
         model.flow_net.split_first_layer()
+    model.detector.head.join_convolutions()
     for name, part in parts_of(model).items():
         pack = compiled == "off" or name == "detector"  # which is not compiled
         for parent in list(part.modules()):

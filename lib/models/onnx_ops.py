@@ -41,8 +41,12 @@ def flow_warp(feature, flow, scale=None):
     return warped if scale is None else op.Mul(warped, scale)
 
 
-def psroi_vote(feature, rois, output_dim: int, pooled_size: int, spatial_scale: float):
+def psroi_vote(feature, rois, output_dim: int, pooled_size: int, spatial_scale: float, by_bin: bool = False):
     """See `lib.ops.psroi_vote`. Sums over rectangles come from a summed-area table in float64."""
+    if by_bin:
+        raise NotImplementedError(
+            "psroi_vote with by_bin has no ONNX translation: export the model before inference form"
+        )
     _, _, height, width = feature.shape
     bins = pooled_size * pooled_size
     table = op.CumSum(op.CumSum(op.Cast(feature, to=_DOUBLE), _constant(np.array(2))), _constant(np.array(3)))

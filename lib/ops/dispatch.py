@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -27,16 +27,19 @@ except ImportError as error:
     ) from error
 
 
-def check_floating(name: str, **tensors: Tensor | None) -> None:
-    """Raise TypeError unless all given tensors have one dtype, float32 or float64, or autocast will cast them."""
+def check_floating(
+    name: str, *, dtypes: Sequence[torch.dtype] = (torch.float32, torch.float64), **tensors: Tensor | None
+) -> None:
+    """Raise TypeError unless all given tensors have one dtype, one of `dtypes`, or autocast will cast them."""
     given = {key: tensor for key, tensor in tensors.items() if tensor is not None}
-    dtypes = {tensor.dtype for tensor in given.values()}
+    found = {tensor.dtype for tensor in given.values()}
     device = next(iter(given.values())).device.type
-    if torch.is_autocast_enabled(device) and all(dtype.is_floating_point for dtype in dtypes):
+    if torch.is_autocast_enabled(device) and all(dtype.is_floating_point for dtype in found):
         return
-    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float64}:
+    if len(found) > 1 or not found <= set(dtypes):
         listed = ", ".join(f"{key} {tensor.dtype}" for key, tensor in given.items())
-        raise TypeError(f"{name} wants its tensors in one dtype, float32 or float64, not {listed}")
+        allowed = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        raise TypeError(f"{name} wants its tensors in one dtype, {allowed}, not {listed}")
 
 
 def run_in_float32(name: str) -> None:

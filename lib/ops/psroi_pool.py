@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -81,9 +83,16 @@ def _round_half_away(x: Tensor) -> Tensor:
     return whole + x.sign() * ((x - whole).abs() >= 0.5)
 
 
-def check_pooling(name: str, feature: Tensor, rois: Tensor, output_dim: int, pooled_size: int) -> None:
+def check_pooling(
+    name: str,
+    feature: Tensor,
+    rois: Tensor,
+    output_dim: int,
+    pooled_size: int,
+    dtypes: Sequence[torch.dtype] = (torch.float32, torch.float64),
+) -> None:
     """ValueError or TypeError unless the arguments of operator `name`, psroi_pool or psroi_vote, go together."""
-    check_floating(name, feature=feature)
+    check_floating(name, dtypes=dtypes, feature=feature)
     if not rois.is_floating_point():
         raise TypeError(f"{name} wants floating rois, not {rois.dtype}")
     if output_dim < 1 or pooled_size < 1:

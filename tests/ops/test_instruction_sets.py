@@ -17,6 +17,7 @@ SETS = {"scalar": ("-fno-tree-vectorize",), "sse2": (), "avx2": ("-mavx2",), "av
 COUNTS = (1, 15, 16, 17, 64, 99, 512, 1000)  # of channels: with and without a rest after groups of 16
 DRIVER = """
 #include "cpu/aggregate_loops.h"
+#include "cpu/psroi_vote_loops.h"
 extern "C" void run(const {type}* cells, const {type}* weights, const {type}* other, long count, {type}* out) {{
   vod::Sample<{type}, {type}> sample;
   for (int k = 0; k < 4; ++k) {{ sample.cell[k] = cells + k * count; sample.weight[k] = weights[k]; }}
@@ -30,6 +31,9 @@ extern "C" void run(const {type}* cells, const {type}* weights, const {type}* ot
   std::copy(other, other + count, out + 3 + count);
   vod::add_weighted(sample, weights[1], count, out + 3 + count);
   vod::read_scaled_sample(sample, other, count, out + 3 + 2 * count);
+  std::copy(other, other + count, out + 3 + 3 * count);
+  {type}* work = out + 3 + 4 * count;
+  vod::add_means(vod::Cells<{type}>{{cells, 2, 2, 2 * count, count}}, count, work, out + 3 + 3 * count);
 }}
 """
 
@@ -51,7 +55,7 @@ def run_loops(tmp_path_factory):
         run, random, out = ctypes.CDLL(str(library)).run, np.random.RandomState(0), []
         for count in COUNTS:
             arrays = [random.standard_normal(n).astype(dtype) for n in (4 * count, 4, count)]
-            out.append(np.zeros(3 + 3 * count, dtype))
+            out.append(np.zeros(3 + 5 * count, dtype))
             pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*arrays, out[-1])]
             run(*pointers[:3], ctypes.c_long(count), pointers[3])
         return out
@@ -101,6 +105,7 @@ def test_equals_numpy(run_loops):
         vector = weights @ cells.reshape(4, count)
         np.testing.assert_allclose(out[:3], [vector @ other, vector @ vector, other @ other], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(out[3 : 3 + count], vector, rtol=1e-9, atol=1e-12)
-        added, scaled = out[3 + count : 3 + 2 * count], out[3 + 2 * count :]
+        added, scaled, means, _ = out[3 + count :].reshape(4, count)
         np.testing.assert_allclose(added, other + weights[1] * vector, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(scaled, other * vector, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(means, other + cells.reshape(4, count).mean(0), rtol=1e-9, atol=1e-12)

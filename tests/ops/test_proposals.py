@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -137,6 +139,24 @@ def test_ties_keep_their_order_in_any_number(width, device):
     result = proposals(scores.to(device), deltas.to(device), info, *arguments)
     assert torch.equal(result[1].cpu(), expected[1])
     assert_close(result[0].cpu(), expected[0], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("pre", [0, 7, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_order_of_scores_that_are_equal_or_no_numbers(pre, dtype):
+    """As a stable sort: NaN first, -0 and 0 alike. No box suppresses another, so that the order is seen whole."""
+    scores = torch.zeros(1, 2, 4, 5, dtype=dtype)
+    scores[0, 1] = torch.tensor(
+        [[0.5, -0.0, math.nan, 0.5, 0.0], [math.inf, -math.nan, 0.25, -math.inf, 0.0]] * 2, dtype=dtype
+    )
+    deltas, info = torch.zeros(1, 4, 4, 5, dtype=dtype), torch.tensor([[64.0, 80, 1]], dtype=dtype)
+    arguments = (torch.tensor([[0.0, 0, 15, 15]], dtype=dtype), 16, pre, min(pre or 20, 20), 1.0, 0.0)
+    rois, found = proposals(scores, deltas, info, *arguments)
+    expected, order = scores[0, 1].flatten().sort(descending=True, stable=True)
+    order = order[: len(found)]
+    assert_close(found, expected[: len(found)], rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(rois[:, 1:3], torch.stack((order % 5 * 16, order // 5 * 16), dim=1).to(dtype))
+    assert torch.equal(rois, proposals_reference(scores, deltas, info, *arguments)[0])
 
 
 def test_memory_order_does_not_matter(device):

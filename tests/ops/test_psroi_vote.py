@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from lib.ops import psroi_pool, psroi_vote, psroi_vote_reference
 from tests.ops.test_psroi_pool import ROIS, SCALE, pool_by_loops, random_feature
 
+BOTH_OPS = (psroi_vote, psroi_vote_reference)
 BOTH = pytest.mark.parametrize("vote", [psroi_vote, psroi_vote_reference], ids=["compiled", "reference"])
 
 
@@ -31,6 +32,34 @@ def test_equals_the_mean_of_the_original(recorded, vote, case, device):
     sizes = (numbers.number(f"{case}_{name}") for name in ("output_dim", "pooled_size", "spatial_scale"))
     out = vote(numbers[f"{case}_data"].to(device), numbers[f"{case}_rois"].to(device), *sizes)
     assert_close(out.cpu(), numbers[f"{case}_out"].double().mean((2, 3)).float(), atol=1e-5, rtol=1e-5)
+
+
+def by_bin(feature, output_dim):
+    """The channels of (N, D*P*P, H, W), grid cell by grid cell."""
+    return feature.unflatten(1, (output_dim, -1)).transpose(1, 2).flatten(1, 2)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("output_dim", "bins", "rois"), [(5, 7, 1), (35, 7, 40), (1, 3, 1), (2, 1, 1)])
+def test_order_of_the_channels_changes_no_bit(output_dim, bins, rois, dtype, memory_format, device):
+    feature, rois = random_feature(output_dim, bins, 20, 30).to(device, dtype), ROIS.repeat(rois, 1).to(device)
+    ordered = by_bin(feature, output_dim).contiguous(memory_format=memory_format)
+    out = psroi_vote(ordered, rois, output_dim, bins, SCALE, by_bin=True)
+    assert out.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert torch.equal(out, psroi_vote(feature.to(out.dtype), rois, output_dim, bins, SCALE))
+    assert_close(out, psroi_vote_reference(ordered, rois, output_dim, bins, SCALE, by_bin=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_gradient_by_bin(dtype):
+    feature = random_feature(3, 2, height=4, width=5).to(dtype).requires_grad_()
+    vote = lambda f, op: op(by_bin(f, 3), ROIS, 3, 2, SCALE, by_bin=True)  # noqa: E731
+    if dtype == torch.float64:
+        assert gradcheck(lambda f: vote(f, psroi_vote), (feature,))
+    ours, expected = (torch.autograd.grad(vote(feature, op).square().sum(), feature)[0] for op in BOTH_OPS)
+    assert ours.dtype == dtype
+    assert_close(ours, expected)
 
 
 def test_equals_pooling_and_mean_to_a_millionth(device):
@@ -94,6 +123,7 @@ def test_same_bits_with_any_number_of_threads():
 def test_operator_contract():
     feature = random_feature(dtype=torch.float32)
     opcheck(torch.ops.vod.psroi_vote.default, (feature.requires_grad_(), ROIS, 2, 3, SCALE))
+    opcheck(torch.ops.vod.psroi_vote.default, (feature.detach().bfloat16().requires_grad_(), ROIS, 2, 3, SCALE, True))
 
 
 @BOTH
@@ -165,8 +195,8 @@ def test_image_that_does_not_exist(vote):
 
 @BOTH
 def test_other_dtypes_are_refused(vote):
-    with pytest.raises(TypeError, match=r"psroi_vote.*float16"):
-        vote(random_feature().half(), ROIS, 2, 3, SCALE)
+    with pytest.raises(TypeError, match=r"psroi_vote.*float32 or float64 or bfloat16 or float16, not feature.*int64"):
+        vote(random_feature().long(), ROIS, 2, 3, SCALE)
     with pytest.raises(TypeError, match="floating rois"):
         vote(random_feature(), ROIS.long(), 2, 3, SCALE)
 

@@ -214,13 +214,16 @@ def _compare_detector(recording: Recording, image: _Image, found: list[Detection
         "rpn_cls_prob": anchor_probabilities(scores),
         "cls_score": class_scores,
         "cls_prob": class_scores.softmax(dim=1)[None],
-        "bbox_pred": box_deltas[None],
     }
     for name, actual in parts.items():
         if f"{prefix}{name}" in recording:
-            given = note if name in ("cls_score", "cls_prob", "bbox_pred") else ""
+            given = note if name in ("cls_score", "cls_prob") else ""
             recording.compare(f"{prefix}{name}", actual, FEATURES, given)
-    boxes = box_ops.decode(rois[:, 1:], box_deltas[:, 4:] * detector.box_stds + detector.box_means)
+    if f"{prefix}bbox_pred" in recording:
+        foreground = recording.input(f"{prefix}bbox_pred")[..., 4:]
+        given = "; ".join(filter(None, (note, "the foreground's")))
+        recording.compare_with(f"{prefix}bbox_pred", box_deltas[None], foreground, FEATURES, given)
+    boxes = box_ops.decode(rois[:, 1:], box_deltas * detector.box_stds + detector.box_means)
     height, width = recording["frames"].shape[1:3]
     boxes = box_ops.clip(boxes, height, width) / recording.number("im_scale")
     for number, (own, detections) in enumerate(zip(boxes.chunk(len(image.features)), found, strict=True)):

@@ -171,9 +171,7 @@ def _compare_head_losses(
     scores, deltas = detector.head(features, rois)
     recording.compare("int_cls_score_reshape", scores, FEATURES)
     recording.compare("out_cls_prob", scores.softmax(dim=1)[None], FEATURES)
-    own_labels, own_weights = ohem(
-        scores, labels.long(), deltas[:, 4:], targets[:, 4:], weights[:, 4:], detector.ohem_rois
-    )
+    own_labels, own_weights = ohem(scores, labels.long(), deltas, targets[:, 4:], weights[:, 4:], detector.ohem_rois)
     _compare_hard_examples(recording, own_labels, own_weights, scores, detector.ohem_rois)
 
     labels, weights = (
@@ -181,8 +179,9 @@ def _compare_head_losses(
         torch.from_numpy(recording["int_bbox_weights_ohem"]),
     )
     recording.compare("out_rcnn_label", labels[None])
-    recording.compare("out_bbox_loss", (weights * smooth_l1(deltas - targets))[None], FEATURES)
-    terms = rcnn_losses(scores, deltas[:, 4:], labels.long(), targets[:, 4:], weights[:, 4:], detector.ohem_rois)
+    box_losses = weights[:, 4:] * smooth_l1(deltas - targets[:, 4:])
+    recording.compare("out_bbox_loss", in_columns(box_losses, 8)[None], FEATURES)
+    terms = rcnn_losses(scores, deltas, labels.long(), targets[:, 4:], weights[:, 4:], detector.ohem_rois)
     recorded = recording["out_cls_prob"][0].T
     _compare_losses(recording, terms, "rcnn", "out_bbox_loss", recorded, labels.numpy(), detector.ohem_rois)
     return terms

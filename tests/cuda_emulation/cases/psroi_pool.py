@@ -62,6 +62,20 @@ def _drawn(draw: Draw) -> Arguments:
     return draw.layout(feature), draw.layout(rois), output_dim, bins, draw.choice((1 / 16, 1 / 8, 1.0, 0.1))
 
 
+def _vote_edges() -> Iterator[Arguments]:
+    """feature, rois, output_dim, pooled_size, spatial_scale, by_bin"""
+    for arguments in _edges():
+        yield (*arguments, False)
+        yield (*arguments, True)
+
+
+def _vote_drawn(draw: Draw) -> Arguments:
+    feature, *others = _drawn(draw)
+    if draw.chance(3):
+        feature = feature.to(draw.choice((torch.bfloat16, torch.float16)))
+    return feature, *others, draw.chance(2)
+
+
 def _backward(draw: Draw, arguments: Arguments) -> Arguments:
     """grad, rois, feature_shape, spatial_scale"""
     feature, rois, output_dim, bins, scale = arguments
@@ -71,7 +85,7 @@ def _backward(draw: Draw, arguments: Arguments) -> Arguments:
 
 OPERATORS = {
     "psroi_pool": Operator(_edges, _drawn),
-    "psroi_vote": Operator(_edges, _drawn),
+    "psroi_vote": Operator(_vote_edges, _vote_drawn),
     "psroi_pool_backward": Operator(
         lambda: (_backward(Draw(2), arguments) for arguments in _edges()),
         lambda draw: _backward(draw, _drawn(draw)),
