@@ -11,6 +11,8 @@ RUN apt-get update \
 
 WORKDIR /app
 COPY . .
-RUN CPU_ONLY=1 PIP_NO_CACHE_DIR=1 bash tools/setup_env.sh
+# 1: torch without CUDA, from PyTorch's own index. Empty: torch from PyPI, with 6 GB of CUDA libraries.
+ARG CPU_ONLY=1
+RUN PIP_NO_CACHE_DIR=1 bash tools/setup_env.sh
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
 CMD ["python", "tools/doctor.py"]

@@ -58,6 +58,24 @@ def test_results_are_float32_and_near_those_of_float32(model):
 
 @torch.no_grad()
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_joined_head_computes_what_its_two_convolutions_did(model, memory_format):
+    head = model.detector.head
+    for conv in (head.rfcn_cls, head.rfcn_bbox):
+        conv.bias.normal_()
+    joined = copy.deepcopy(head)
+    joined.join_convolutions()
+    torch.manual_seed(1)
+    features = torch.randn(2, 16, 4, 6).contiguous(memory_format=memory_format)
+    rois = torch.tensor([[0.0, 3, 5, 60, 50], [1, 20, 8, 90, 40], [1, -99, -99, -70, -70], [0, 0, 0, 95, 63]])
+    for own, other in zip(joined(features, rois), head(features, rois), strict=True):
+        assert own.shape == other.shape
+        assert other.abs().max() > 0.1
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
+    assert {name for name, _ in joined.named_parameters()} == {"rfcn_joined.weight", "rfcn_joined.bias"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("with_shortcut", [False, True])
 @pytest.mark.parametrize("pack", [True, False])
 def test_sum_and_relu_in_one_pass(memory_format, with_shortcut, pack):
