@@ -77,6 +77,10 @@ class FlowNetS(nn.Module):
 
     def halve(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) as the network reads them: (B, 3, ceil(H/2), ceil(W/2)), (colour - mean) / 255."""
+        if self.flow_conv1 is None and images.shape[2] % 2 == images.shape[3] % 2 == 0:
+            # The same means, added up in another order, which takes fewer passes over the large image
+            rows = images[:, :, ::2] + images[:, :, 1::2]
+            return (rows[..., ::2] + rows[..., 1::2]) * (self.pixel_stds / (4 * _COLOUR_RANGE))
         return mean_of_blocks(images / _COLOUR_RANGE) * self.pixel_stds
 
     def current_part(self, halves: Tensor) -> Tensor:

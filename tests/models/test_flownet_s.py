@@ -133,6 +133,21 @@ def test_split_first_layer_gives_the_same_flow():
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(64, 80), (65, 80), (64, 81), (65, 81)])
+def test_halves_are_means_of_blocks_before_and_after_the_split(size):
+    images, _ = _pair(*size, batch=2)
+    images, stds = images.double(), (0.5, 2.0, 3.0)
+    net = FlowNetS(0.125, pixel_stds=stds).double()
+    padded = np.full((2, 3, 66, 82), np.nan)
+    padded[:, :, : size[0], : size[1]] = images.numpy() / 255 * np.array(stds)[:, None, None]
+    blocks = padded.reshape(2, 3, 33, 2, 41, 2)[:, :, : (size[0] + 1) // 2, :, : (size[1] + 1) // 2]
+    expected = torch.from_numpy(np.nanmean(blocks, axis=(3, 5)))
+    for _ in range(2):
+        torch.testing.assert_close(net.halve(images), expected, rtol=1e-12, atol=1e-12)
+        if net.flow_conv1 is not None:
+            net.split_first_layer()
+
+
 def test_pairs_of_a_batch_do_not_mix():
     images, others = _pair(64, 80, batch=3)
     net = _net(scale_channels=4)
