@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.models.inference_conv import conv_leaky_relu
 from lib.models.memory_format import fast_memory_format
 
 FLOW_GAIN = 2.5  # FlowNet's unit is 20 pixels of the half-size image, and 8 of those make a feature cell
@@ -172,22 +173,23 @@ class FlowNetS(nn.Module):
 
         first: of the first layer, activated.
         """
-        skip2 = _leaky(self.conv2(first))  # (B, 128, H/8, W/8)
-        skip3 = _leaky(self.conv3_1(_leaky(self.conv3(skip2))))  # (B, 256, H/16, W/16)
-        skip4 = _leaky(self.conv4_1(_leaky(self.conv4(skip3))))  # (B, 512, H/32, W/32)
-        skip5 = _leaky(self.conv5_1(_leaky(self.conv5(skip4))))  # (B, 512, H/64, W/64)
-        x = _leaky(self.conv6_1(_leaky(self.conv6(skip5))))  # (B, 1024, H/128, W/128)
-        flows = []
+        skip2 = _activated(self.conv2, first)  # (B, 128, H/8, W/8)
+        skip3 = _activated(self.conv3_1, _activated(self.conv3, skip2))  # (B, 256, H/16, W/16)
+        skip4 = _activated(self.conv4_1, _activated(self.conv4, skip3))  # (B, 512, H/32, W/32)
+        skip5 = _activated(self.conv5_1, _activated(self.conv5, skip4))  # (B, 512, H/64, W/64)
+        x = _activated(self.conv6_1, _activated(self.conv6, skip5))  # (B, 1024, H/128, W/128)
+        flows, parts = [], (x,)
         for skip, predict_flow, deconv, upsample_flow in (
             (skip5, self.Convolution1, self.deconv5, self.upsample_flow6to5),
             (skip4, self.Convolution2, self.deconv4, self.upsample_flow5to4),
             (skip3, self.Convolution3, self.deconv3, self.upsample_flow4to3),
             (skip2, self.Convolution4, self.deconv2, self.upsample_flow3to2),
         ):
+            x = torch.cat(parts, dim=1)  # (B, C, h, w)
             flows.append(predict_flow(x))
-            features = _leaky(crop_to(deconv(x), skip))
-            x = torch.cat((skip, features, crop_to(upsample_flow(flows[-1]), skip)), dim=1)  # (B, C, *skip's size)
-        return mean_of_blocks(x), flows
+            features = crop_to(_activated(deconv, x), skip)
+            parts = skip, features, crop_to(upsample_flow(flows[-1]), skip)  # of the next finer size
+        return torch.cat([mean_of_blocks(part) for part in parts], dim=1), flows  # joined when small
 
     def _initialise(self) -> None:
         for name, conv in self.named_children():
@@ -223,3 +225,7 @@ def upsampler(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
 
 def _leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, _SLOPE, inplace=True)
+
+
+def _activated(conv: nn.Module, x: Tensor) -> Tensor:
+    return conv_leaky_relu(conv, x, _SLOPE)

@@ -27,18 +27,14 @@ class InferenceConv(nn.Module):
     def weight(self) -> Tensor:
         return self.conv.weight
 
-    def forward(self, x: Tensor) -> Tensor:
-        conv = self.conv
-        x = x.to(conv.weight.dtype)
+    def forward(self, x: Tensor, leaky_slope: float | None = None) -> Tensor:
+        """The convolution of `x`, or with a slope its leaky ReLU; on the CPU in one pass over the result."""
+        x = x.to(self.conv.weight.dtype)
         weight = self._packed_for(x)
         if weight is None:
-            return conv(x)
-        if self.transposed:
-            padding, stride, dilation = self._geometry
-            return torch.ops.mkldnn._convolution_transpose_pointwise(
-                x, weight, conv.bias, padding, [0, 0], stride, dilation, 1, "none", [], ""
-            )
-        return torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *self._geometry, 1, "none", [], "")
+            x = self.conv(x)
+            return x if leaky_slope is None else F.leaky_relu(x, leaky_slope, inplace=True)
+        return self._packed_convolution(x, weight, *(("none",) if leaky_slope is None else ("leaky_relu", leaky_slope)))
 
     def relu(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """ReLU of the convolution of `x`, or of the convolution plus `added`; on the CPU in one pass over the result.
@@ -54,9 +50,20 @@ class InferenceConv(nn.Module):
             x = self(x)
             return F.relu(x if added is None else x.add_(added), inplace=True)
         if added is None:
-            return torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *self._geometry, 1, "relu", [], "")
+            return self._packed_convolution(x, weight, "relu")
         return torch.ops.mkldnn._convolution_pointwise_.binary(
             added, x, weight, conv.bias, *self._geometry, 1, "add", 1.0, "relu", [], None
+        )
+
+    def _packed_convolution(self, x: Tensor, weight: Tensor, activation: str, *parameters: float) -> Tensor:
+        padding, stride, dilation = self._geometry
+        activated = (activation, list(parameters), "")
+        if self.transposed:
+            return torch.ops.mkldnn._convolution_transpose_pointwise(
+                x, weight, self.conv.bias, padding, [0, 0], stride, dilation, 1, *activated
+            )
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, self.conv.bias, padding, stride, dilation, 1, *activated
         )
 
     @property
@@ -94,3 +101,8 @@ def _has_packing(transposed: bool) -> bool:
 def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:
     """ReLU of a convolution of `x` that may be an `InferenceConv`."""
     return conv.relu(x) if isinstance(conv, InferenceConv) else F.relu(conv(x), inplace=True)
+
+
+def conv_leaky_relu(conv: nn.Module, x: Tensor, slope: float) -> Tensor:
+    """Leaky ReLU of a convolution of `x` that may be an `InferenceConv`."""
+    return conv(x, slope) if isinstance(conv, InferenceConv) else F.leaky_relu(conv(x), slope, inplace=True)

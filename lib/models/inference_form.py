@@ -3,7 +3,7 @@
 Batch normalisation is folded into the convolutions once. On the CPU the weights are reordered once, too, for the
 convolutions of oneDNN, which otherwise reorder them in every call. FlowNet-S's first convolution is split in two, so
 that its share of an image is computed once, however many others the image is compared with; the two convolutions of the
-R-FCN head become one. In float32 all this changes results by rounding at most.
+RPN become one, and so do those of the R-FCN head. In float32 all this changes results by rounding at most.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lib.models.resnet import fold_batch_norms
 from lib.models.video_model import VideoModel, parts_of
 
 # A position that is off is read at another place, and proposals are ranked by small differences: these stay in float32
-_FLOAT32_LAYERS = ("Convolution5", "rpn_cls_score", "rpn_bbox_pred")
+_FLOAT32_LAYERS = ("Convolution5", "rpn_joined")
 
 
 def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None, compiled: str = "off") -> VideoModel:
@@ -31,6 +31,7 @@ def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None,
     fold_batch_norms(model.features.resnet)
     if model.flow_net is not None:
         model.flow_net.split_first_layer()
+    model.detector.rpn.join_convolutions()
     model.detector.head.join_convolutions()
     for name, part in parts_of(model).items():
         pack = compiled == "off" or name == "detector"  # which is not compiled

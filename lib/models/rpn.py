@@ -23,7 +23,17 @@ class RPN(nn.Module):
             nn.init.zeros_(conv.bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        if self.rpn_cls_score is None:
+            return self.rpn_joined(features).split((2 * self.num_anchors, 4 * self.num_anchors), dim=1)
         return self.rpn_cls_score(features), self.rpn_bbox_pred(features)
+
+    def join_convolutions(self) -> None:
+        """Make one convolution of the two, in place, for inference: the features are read once."""
+        convs = self.rpn_cls_score, self.rpn_bbox_pred
+        self.rpn_joined = nn.Conv2d(convs[0].in_channels, 6 * self.num_anchors, 1)
+        self.rpn_joined.weight = nn.Parameter(torch.cat([conv.weight.detach() for conv in convs]))
+        self.rpn_joined.bias = nn.Parameter(torch.cat([conv.bias.detach() for conv in convs]))
+        self.rpn_cls_score = self.rpn_bbox_pred = None
 
 
 def anchor_probabilities(scores: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from lib.models.inference_conv import InferenceConv
 from lib.models.inference_form import prepare_for_inference
 from tests.models.small_video import small_dff
 
-FLOAT32 = {"rpn_cls_score", "rpn_bbox_pred", "Convolution5"}
+FLOAT32 = {"rpn_joined", "Convolution5"}
 IM_INFO = torch.tensor([[64.0, 96.0, 1.0]])
 
 
@@ -76,6 +76,23 @@ def test_joined_head_computes_what_its_two_convolutions_did(model, memory_format
 
 @torch.no_grad()
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_joined_rpn_computes_what_its_two_convolutions_did(model, memory_format):
+    rpn = model.detector.rpn
+    for conv in (rpn.rpn_cls_score, rpn.rpn_bbox_pred):
+        conv.weight.normal_()
+        conv.bias.normal_()
+    joined = copy.deepcopy(rpn)
+    joined.join_convolutions()
+    torch.manual_seed(1)
+    features = torch.randn(2, 16, 4, 6).contiguous(memory_format=memory_format)
+    for own, other in zip(joined(features), rpn(features), strict=True):
+        assert own.shape == other.shape
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
+    assert {name for name, _ in joined.named_parameters()} == {"rpn_joined.weight", "rpn_joined.bias"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("with_shortcut", [False, True])
 @pytest.mark.parametrize("pack", [True, False])
 def test_sum_and_relu_in_one_pass(memory_format, with_shortcut, pack):
@@ -88,6 +105,26 @@ def test_sum_and_relu_in_one_pass(memory_format, with_shortcut, pack):
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, F.relu(exact).float(), rtol=1e-5, atol=1e-5)
     assert (ours == 0).any()
+    assert (ours > 0).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("pack", [True, False])
+def test_leaky_relu_in_one_pass(transposed, dtype, pack):
+    torch.manual_seed(0)
+    conv = (nn.ConvTranspose2d if transposed else nn.Conv2d)(24, 40, 4, stride=2, padding=1)
+    x = torch.randn(2, 24, 19, 31).contiguous(memory_format=torch.channels_last)
+    own = InferenceConv(copy.deepcopy(conv), dtype, pack)
+    kept = torch.float32 if dtype is None else dtype
+    rounded = copy.deepcopy(conv).to(kept).double()
+    exact = F.leaky_relu(rounded(x.to(kept).double()), 0.1)
+    ours = own(x, 0.1)
+    assert ours.dtype == kept
+    tolerance = 1e-5 if dtype is None else 2**-7  # bfloat16 rounds twice where it takes two passes
+    torch.testing.assert_close(ours.double(), exact, rtol=tolerance, atol=tolerance / 10)
+    assert (ours < 0).any()
     assert (ours > 0).any()
 
 
