@@ -22,7 +22,7 @@ from lib.models.video_model import KnownFlow
 from lib.ops import aggregate, flow_warp
 from lib.structures import Frame, Inside, TrainingBatch
 
-_PAIRS_ON_CPU = 5  # that go through the flow network together; with more, maps no longer fit into the caches
+_PAIRS_ON_CPU = 5  # that go through the flow network together; fewer or more take longer (docs/performance.md)
 
 
 @dataclass(frozen=True)
