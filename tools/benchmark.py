@@ -109,7 +109,7 @@ def contender(args: argparse.Namespace, method: str, more: list[str], device: to
     model = described.build(cfg, args.classes).eval()
     embed_net = parts_of(model).get("embed_net")
     flops = count_parts(model.features, model.detector, model.flow_net, embed_net, *args.size)
-    model = prepare_for_inference(model.to(device), reduced, cfg.COMPILE)
+    model = prepare_for_inference(model.to(device), reduced, cfg.COMPILE, cfg.PRECISION == "int8")
     batch = 1 if args.mode == "stream" else args.batch or {"dff": args.interval}.get(method, _SEGMENT)
     return Contender(
         method,

@@ -137,7 +137,7 @@ class Run:
         if self.weights is not None:
             load_weights(model, self.weights)
         reduced = set_precision(self.cfg.PRECISION, self.device)
-        return prepare_for_inference(model.to(self.device), reduced, self.cfg.COMPILE)
+        return prepare_for_inference(model.to(self.device), reduced, self.cfg.COMPILE, self.cfg.PRECISION == "int8")
 
 
 def open_run(

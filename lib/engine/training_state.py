@@ -122,7 +122,7 @@ def prepare(
         losses=SharedLosses(model, processes),
         statistics=RunningStatistics(model, processes, batches_each),
         scaler=torch.amp.GradScaler(device.type, enabled=cfg.PRECISION == "float16"),
-        reduced=set_precision(cfg.PRECISION, device),
+        reduced=set_precision(cfg.PRECISION, device, training=True),
         batches_each=batches_each,
         updates_per_epoch=per_epoch,
         identity=identity,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,12 +76,7 @@ class InferenceConv(nn.Module):
         """The weights in the order for inputs of the size of `x`; None if the plain convolution is to be used."""
         if not self._can_pack or x.numel() == 0:
             return None
-        size = tuple(x.shape[2:])
-        if size not in self._packed:
-            if len(self._packed) >= 8:  # drop the oldest size; packing a new one takes milliseconds
-                self._packed.pop(next(iter(self._packed)))
-            self._packed[size] = self._pack(x.shape)
-        return self._packed[size]
+        return packed_for(x.shape, self._packed, self._pack)
 
     def _pack(self, size: torch.Size) -> Tensor:
         conv, weight = self.conv, self.conv.weight.contiguous()
@@ -92,6 +89,15 @@ class InferenceConv(nn.Module):
         )
 
 
+def packed_for(size: torch.Size, packed: dict[tuple[int, ...], Tensor], pack: Callable[[torch.Size], Tensor]) -> Tensor:
+    """The weights that `pack` reorders for maps of `size` (B, C, H, W); `packed` keeps those of eight sizes (H, W)."""
+    if size[2:] not in packed:
+        if len(packed) >= 8:  # drop the oldest size; packing a new one takes milliseconds
+            packed.pop(next(iter(packed)))
+        packed[size[2:]] = pack(size)
+    return packed[size[2:]]
+
+
 def _has_packing(transposed: bool) -> bool:
     """Whether this build of torch has oneDNN with packed convolutions; otherwise plain convolutions are used."""
     name = "_convolution_transpose_pointwise" if transposed else "_convolution_pointwise"
@@ -99,10 +105,10 @@ def _has_packing(transposed: bool) -> bool:
 
 
 def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:
-    """ReLU of a convolution of `x` that may be an `InferenceConv`."""
-    return conv.relu(x) if isinstance(conv, InferenceConv) else F.relu(conv(x), inplace=True)
+    """ReLU of a convolution of `x` that may be in its form for inference."""
+    return F.relu(conv(x), inplace=True) if isinstance(conv, nn.Conv2d) else conv.relu(x)
 
 
 def conv_leaky_relu(conv: nn.Module, x: Tensor, slope: float) -> Tensor:
-    """Leaky ReLU of a convolution of `x` that may be an `InferenceConv`."""
+    """Leaky ReLU of a convolution of `x`, transposed or not, that may be an `InferenceConv`."""
     return conv(x, slope) if isinstance(conv, InferenceConv) else F.leaky_relu(conv(x), slope, inplace=True)

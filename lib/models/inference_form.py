@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from lib.models.inference_conv import InferenceConv
+from lib.models.int8_conv import Int8Conv
+from lib.models.precision import PrecisionError
 from lib.models.resnet import fold_batch_norms
 from lib.models.video_model import VideoModel, parts_of
 
@@ -19,14 +21,19 @@ from lib.models.video_model import VideoModel, parts_of
 _FLOAT32_LAYERS = ("Convolution5", "rpn_joined")
 
 
-def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None, compiled: str = "off") -> VideoModel:
+def prepare_for_inference(
+    model: VideoModel, reduced: torch.dtype | None = None, compiled: str = "off", int8: bool = False
+) -> VideoModel:
     """Fold, reorder and cast the weights of `model`, in place; returns it in evaluation mode, without gradients.
 
     Call it with the weights loaded and the model on its device. reduced: the dtype of the convolutions of the backbone,
     the flow network, the embedding and the R-FCN head, None for float32; the RPN and the layer that gives the flow stay
     float32, and so do the warp, pooling and boxes. compiled: "off", "on" or "graphs", the configuration's COMPILE;
-    compiled parts are reordered by the compiler.
+    compiled parts are reordered by the compiler. int8: run the convolutions of the backbone and the embedding in 8
+    bits, but for the first, whose input is an image; on the CPU. Raises PrecisionError if they are also to be compiled.
     """
+    if int8 and compiled != "off":
+        raise PrecisionError("PRECISION int8 and COMPILE exclude each other; take one of them")
     model.eval().requires_grad_(False)
     fold_batch_norms(model.features.resnet)
     if model.flow_net is not None:
@@ -37,7 +44,9 @@ def prepare_for_inference(model: VideoModel, reduced: torch.dtype | None = None,
         pack = compiled == "off" or name == "detector"  # which is not compiled
         for parent in list(part.modules()):
             for child_name, child in list(parent.named_children()):
-                if type(child) in (nn.Conv2d, nn.ConvTranspose2d):
+                if int8 and name in ("features", "embed_net") and type(child) is nn.Conv2d and child_name != "conv1":
+                    setattr(parent, child_name, Int8Conv(child))
+                elif type(child) in (nn.Conv2d, nn.ConvTranspose2d):
                     dtype = None if child_name in _FLOAT32_LAYERS else reduced
                     setattr(parent, child_name, InferenceConv(child, dtype, pack))
     if compiled != "off":

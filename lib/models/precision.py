@@ -6,18 +6,20 @@ import torch
 
 from lib.errors import InputError
 
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-_REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.bfloat16}
 
 
 class PrecisionError(InputError):
     """A precision that the device cannot compute in; the message names both."""
 
 
-def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
+def set_precision(precision: str, device: torch.device, training: bool = False) -> torch.dtype | None:
     """Allow or forbid TF32 in convolutions and matrix products, and check that `device` supports `precision`.
 
-    Returns the reduced dtype of the networks' convolutions, None for float32 and TF32. PyTorch allows TF32 in cuDNN's
+    training: whether it is for training, which is not offered in int8.
+
+    Returns the reduced dtype of the networks' convolutions, None for float32 and TF32; for int8 that of those which are
+    not in 8 bits. PyTorch allows TF32 in cuDNN's
     convolutions by default; here float32 means float32. Boxes, flow grids, warping, pooling and losses are float32 in
     every precision. Raises PrecisionError.
     """
@@ -26,6 +28,10 @@ def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
     torch.backends.cudnn.allow_tf32 = allow_tf32
     if precision in ("tf32", "float16") and device.type != "cuda":
         raise PrecisionError(f"PRECISION {precision} needs a GPU, not {device}; give float32 or bfloat16")
+    if precision == "int8" and training:
+        raise PrecisionError("PRECISION int8 is for testing; train in float32 or bfloat16")
+    if precision == "int8" and (device.type != "cpu" or not _has_int8()):
+        raise PrecisionError(f"PRECISION int8 needs a CPU with AVX-512 VNNI, not this {device}; give bfloat16")
     if precision == "tf32" and torch.cuda.get_device_capability(device)[0] < 8:
         raise PrecisionError(f"PRECISION tf32: {torch.cuda.get_device_name(device)} has no TF32; give float32")
     if (
@@ -35,3 +41,7 @@ def set_precision(precision: str, device: torch.device) -> torch.dtype | None:
     ):
         raise PrecisionError(f"PRECISION bfloat16: {torch.cuda.get_device_name(device)} has none; give float16")
     return _REDUCED.get(precision)
+
+
+def _has_int8() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported()

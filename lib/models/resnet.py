@@ -19,8 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.inference_conv import InferenceConv
-
 UNITS_PER_STAGE: dict[int, tuple[int, int, int, int]] = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -166,7 +164,7 @@ class _Basic(nn.Module):
 
 def _relu(conv: nn.Module, norm: nn.Module, x: Tensor, shortcut: Tensor | None = None) -> Tensor:
     """ReLU of the normalised convolution of `x`, plus `shortcut`; the shortcut's memory is not read afterwards."""
-    if isinstance(conv, InferenceConv):  # with the normalisation folded into it
+    if not isinstance(conv, nn.Conv2d):  # in its form for inference, with the normalisation folded into it
         return conv.relu(x, shortcut)
     x = norm(conv(x))
     if shortcut is not None:  # without gradients in the memory of `x`: new memory costs more time

@@ -10,6 +10,7 @@ from lib.ops.nms_padded import nms_padded, nms_padded_reference
 from lib.ops.proposals import proposals, proposals_reference
 from lib.ops.psroi_pool import psroi_pool, psroi_pool_reference
 from lib.ops.psroi_vote import psroi_vote, psroi_vote_reference
+from lib.ops.quantize import quantize, quantize_reference
 
 __all__ = [
     "aggregate",
@@ -26,5 +27,7 @@ __all__ = [
     "psroi_pool_reference",
     "psroi_vote",
     "psroi_vote_reference",
+    "quantize",
+    "quantize_reference",
     "warp_format",
 ]

@@ -18,6 +18,8 @@ COUNTS = (1, 15, 16, 17, 64, 99, 512, 1000)  # of channels: with and without a r
 DRIVER = """
 #include "cpu/aggregate_loops.h"
 #include "cpu/psroi_vote_loops.h"
+#include "cpu/quantize_loops.h"
+#include <vector>
 extern "C" void run(const {type}* cells, const {type}* weights, const {type}* other, long count, {type}* out) {{
   vod::Sample<{type}, {type}> sample;
   for (int k = 0; k < 4; ++k) {{ sample.cell[k] = cells + k * count; sample.weight[k] = weights[k]; }}
@@ -34,6 +36,11 @@ extern "C" void run(const {type}* cells, const {type}* weights, const {type}* ot
   std::copy(other, other + count, out + 3 + 3 * count);
   {type}* work = out + 3 + 4 * count;
   vod::add_means(vod::Cells<{type}>{{cells, 2, 2, 2 * count, count}}, count, work, out + 3 + 3 * count);
+  const auto* words = reinterpret_cast<const uint16_t*>(cells);
+  std::vector<uint8_t> rounded(count);
+  vod::divide_and_round(words, count, 0.37f, rounded.data());
+  std::copy(rounded.begin(), rounded.end(), out + 3 + 5 * count);
+  out[3 + 6 * count] = vod::largest_magnitude(words, count);
 }}
 """
 
@@ -55,7 +62,7 @@ def run_loops(tmp_path_factory):
         run, random, out = ctypes.CDLL(str(library)).run, np.random.RandomState(0), []
         for count in COUNTS:
             arrays = [random.standard_normal(n).astype(dtype) for n in (4 * count, 4, count)]
-            out.append(np.zeros(3 + 5 * count, dtype))
+            out.append(np.zeros(4 + 6 * count, dtype))
             pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*arrays, out[-1])]
             run(*pointers[:3], ctypes.c_long(count), pointers[3])
         return out
@@ -105,7 +112,13 @@ def test_equals_numpy(run_loops):
         vector = weights @ cells.reshape(4, count)
         np.testing.assert_allclose(out[:3], [vector @ other, vector @ vector, other @ other], rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(out[3 : 3 + count], vector, rtol=1e-9, atol=1e-12)
-        added, scaled, means, _ = out[3 + count :].reshape(4, count)
+        added, scaled, means, _, rounded = out[3 + count : -1].reshape(5, count)
         np.testing.assert_allclose(added, other + weights[1] * vector, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(scaled, other * vector, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(means, other + cells.reshape(4, count).mean(0), rtol=1e-9, atol=1e-12)
+        words = cells.view(np.uint16)[:count]
+        values = (words.astype(np.uint32) << 16).view(np.float32)  # those of bfloat16
+        with np.errstate(over="ignore"):
+            expected = np.floor(np.nan_to_num(values * np.float32(0.37), nan=0, posinf=1e9, neginf=0) + np.float32(0.5))
+        np.testing.assert_array_equal(rounded, expected.clip(0, 255))
+        assert out[-1] == (words & 0x7FFF).max()

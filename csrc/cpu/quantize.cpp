@@ -1,0 +1,46 @@
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <tuple>
+
+#include "grain.h"
+#include "quantize_loops.h"
+
+namespace vod {
+namespace {
+
+std::tuple<at::Tensor, at::Tensor> quantize(const at::Tensor& given) {
+  TORCH_CHECK_TYPE(given.scalar_type() == at::kBFloat16, "quantize wants bfloat16, not ", given.scalar_type());
+  const at::Tensor x = given.is_non_overlapping_and_dense() ? given : given.contiguous();
+  at::Tensor q = at::empty_like(x, x.options().dtype(at::kByte));
+  const auto* from = reinterpret_cast<const uint16_t*>(x.const_data_ptr<at::BFloat16>());
+  auto* to = q.mutable_data_ptr<uint8_t>();
+  const uint16_t largest = at::parallel_reduce(
+      0, x.numel(), grain(1), uint16_t(0),
+      [&](int64_t begin, int64_t end, uint16_t known) {
+        return std::max(known, largest_magnitude(from + begin, end - begin));
+      },
+      [](uint16_t a, uint16_t b) { return std::max(a, b); });
+  float scale = largest == 0 ? 1.f : as_float(largest) / 255.f, factor = 255.f / std::max(as_float(largest), 1e-30f);
+  if (largest >= kInfinity) {  // what is computed with it becomes NaN, so that it is seen
+    scale = std::numeric_limits<float>::quiet_NaN();
+    factor = 0;
+  }
+  at::parallel_for(0, x.numel(), grain(1), [&](int64_t begin, int64_t end) {
+    divide_and_round(from + begin, end - begin, factor, to + begin);
+  });
+  return {q, at::scalar_tensor(scale, x.options().dtype(at::kFloat))};
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(vod, CPU, m) {
+  m.impl("quantize", &quantize);
+}
+
+}  // namespace vod
