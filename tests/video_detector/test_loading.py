@@ -49,7 +49,7 @@ def test_precision_is_an_argument(checkpoint, precision):
     if precision == "int8" and not torch.cpu._is_vnni_supported():
         pytest.skip("needs a processor with AVX-512 VNNI")
     reduced, plain = (load_detector(checkpoint("rfcn"), device="cpu", precision=name) for name in (precision, ""))
-    assert (reduced.cfg.PRECISION, plain.cfg.PRECISION) == (precision, "float32")
+    assert (precision, "float32") == (reduced.cfg.PRECISION, plain.cfg.PRECISION)
     frame = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
     maps = [next(iter(one([frame], inside=True)))[0].inside.features.float() for one in (reduced, plain)]
     difference = float((maps[0] - maps[1]).abs().max() / maps[1].abs().max())
