@@ -38,7 +38,7 @@ TORCH_LIBRARY(vod, m) {
   m.def(
       "proposals(Tensor cls_prob, Tensor deltas, Tensor im_info, Tensor anchors, int stride, int pre_nms_top_n, "
       "int post_nms_top_n, float nms_threshold, float min_size) -> (Tensor, Tensor)");
-  m.def("quantize(Tensor x) -> (Tensor, Tensor)");
+  m.def("quantize(Tensor x, int zero_point=0) -> (Tensor, Tensor)");
   m.def(
       "aggregate(Tensor maps, Tensor index, Tensor flow, Tensor log_counts, int features, Tensor? reference) "
       "-> (Tensor, Tensor)");

@@ -14,8 +14,9 @@
 namespace vod {
 namespace {
 
-std::tuple<at::Tensor, at::Tensor> quantize(const at::Tensor& given) {
+std::tuple<at::Tensor, at::Tensor> quantize(const at::Tensor& given, int64_t zero_point) {
   TORCH_CHECK_TYPE(given.scalar_type() == at::kBFloat16, "quantize wants bfloat16, not ", given.scalar_type());
+  TORCH_CHECK_VALUE(0 <= zero_point && zero_point < 255, "quantize wants a zero point from 0 to 254, not ", zero_point);
   const at::Tensor x = given.is_non_overlapping_and_dense() ? given : given.contiguous();
   at::Tensor q = at::empty_like(x, x.options().dtype(at::kByte));
   const auto* from = reinterpret_cast<const uint16_t*>(x.const_data_ptr<at::BFloat16>());
@@ -26,13 +27,14 @@ std::tuple<at::Tensor, at::Tensor> quantize(const at::Tensor& given) {
         return std::max(known, largest_magnitude(from + begin, end - begin));
       },
       [](uint16_t a, uint16_t b) { return std::max(a, b); });
-  float scale = largest == 0 ? 1.f : as_float(largest) / 255.f, factor = 255.f / std::max(as_float(largest), 1e-30f);
+  const float steps = static_cast<float>(255 - zero_point);
+  float scale = largest == 0 ? 1.f : as_float(largest) / steps, factor = steps / std::max(as_float(largest), 1e-30f);
   if (largest >= kInfinity) {  // what is computed with it becomes NaN, so that it is seen
     scale = std::numeric_limits<float>::quiet_NaN();
     factor = 0;
   }
   at::parallel_for(0, x.numel(), grain(1), [&](int64_t begin, int64_t end) {
-    divide_and_round(from + begin, end - begin, factor, to + begin);
+    divide_and_round(from + begin, end - begin, factor, static_cast<float>(zero_point), to + begin);
   });
   return {q, at::scalar_tensor(scale, x.options().dtype(at::kFloat))};
 }

@@ -28,9 +28,9 @@ inline VOD_INSTRUCTION_SETS uint16_t largest_magnitude(const uint16_t* x, int64_
 }
 
 inline VOD_INSTRUCTION_SETS void divide_and_round(
-    const uint16_t* __restrict x, int64_t count, float factor, uint8_t* __restrict q) {
+    const uint16_t* __restrict x, int64_t count, float factor, float zero_point, uint8_t* __restrict q) {
   for (int64_t i = 0; i < count; ++i) {
-    float value = as_float(x[i]) * factor + 0.5f;
+    float value = as_float(x[i]) * factor + zero_point + 0.5f;
     value = value > 0.f ? value : 0.f;  // NaN, too: it is no integer
     value = value < 255.f ? value : 255.f;
     q[i] = static_cast<uint8_t>(static_cast<int32_t>(value));

@@ -110,5 +110,6 @@ def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def conv_leaky_relu(conv: nn.Module, x: Tensor, slope: float) -> Tensor:
-    """Leaky ReLU of a convolution of `x`, transposed or not, that may be an `InferenceConv`."""
-    return conv(x, slope) if isinstance(conv, InferenceConv) else F.leaky_relu(conv(x), slope, inplace=True)
+    """Leaky ReLU of a convolution of `x`, transposed or not, that may be in its form for inference."""
+    plain = isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+    return F.leaky_relu(conv(x), slope, inplace=True) if plain else conv(x, slope)

@@ -29,8 +29,9 @@ def prepare_for_inference(
     Call it with the weights loaded and the model on its device. reduced: the dtype of the convolutions of the backbone,
     the flow network, the embedding and the R-FCN head, None for float32; the RPN and the layer that gives the flow stay
     float32, and so do the warp, pooling and boxes. compiled: "off", "on" or "graphs", the configuration's COMPILE;
-    compiled parts are reordered by the compiler. int8: run the convolutions of the backbone and the embedding in 8
-    bits, but for the first, whose input is an image; on the CPU. Raises PrecisionError if they are also to be compiled.
+    compiled parts are reordered by the compiler. int8: run the convolutions of the backbone, the embedding and the
+    flow network's encoder in 8 bits, but for the first, whose input is an image; on the CPU. Raises PrecisionError if
+    they are also to be compiled.
     """
     if int8 and compiled != "off":
         raise PrecisionError("PRECISION int8 and COMPILE exclude each other; take one of them")
@@ -44,14 +45,21 @@ def prepare_for_inference(
         pack = compiled == "off" or name == "detector"  # which is not compiled
         for parent in list(part.modules()):
             for child_name, child in list(parent.named_children()):
-                if int8 and name in ("features", "embed_net") and type(child) is nn.Conv2d and child_name != "conv1":
-                    setattr(parent, child_name, Int8Conv(child))
+                if int8 and type(child) is nn.Conv2d and _fits_int8(name, child_name):
+                    setattr(parent, child_name, Int8Conv(child, signed=name == "flow_net"))  # leaky ReLUs before it
                 elif type(child) in (nn.Conv2d, nn.ConvTranspose2d):
                     dtype = None if child_name in _FLOAT32_LAYERS else reduced
                     setattr(parent, child_name, InferenceConv(child, dtype, pack))
     if compiled != "off":
         _compile(model, "reduce-overhead" if compiled == "graphs" else "default")
     return model
+
+
+def _fits_int8(part: str, name: str) -> bool:
+    """Not the first convolutions, whose input is an image, nor the flow network's decoder, which is transposed."""
+    if part == "flow_net":
+        return name.startswith("conv")  # conv2 to conv6_1
+    return part in ("features", "embed_net") and name != "conv1"
 
 
 def _compile(model: VideoModel, mode: str) -> None:

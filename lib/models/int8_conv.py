@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.models.inference_conv import packed_for
@@ -10,15 +11,18 @@ from lib.ops import quantize
 
 
 class Int8Conv(nn.Module):
-    """A convolution with fixed weights of maps that are nowhere below 0, in 8 bits, sums in 32; results are bfloat16.
+    """A convolution with fixed weights in 8 bits, sums in 32; results are bfloat16.
+
+    signed: whether inputs may be below 0, which leaves them 7 bits beside the sign.
 
     A weight has 8 bits and a sign, with a scale for each output channel; an input is rounded to 8 bits with a scale for
     the whole map, which is measured in every call: nothing is calibrated. The products are exact on processors with
     VNNI instructions; others may cut sums off, and `lib.models.precision` refuses them.
     """
 
-    def __init__(self, conv: nn.Conv2d) -> None:
+    def __init__(self, conv: nn.Conv2d, signed: bool = False) -> None:
         super().__init__()
+        self._zero_point = 128 if signed else 0
         weight = conv.weight.detach().float()
         scales = (weight.abs().amax(dim=(1, 2, 3)) / 127).clamp(min=torch.finfo(torch.float32).tiny)  # (out,)
         rounded = (weight / scales[:, None, None, None]).round().to(torch.int8)
@@ -30,8 +34,10 @@ class Int8Conv(nn.Module):
         self._geometry = list(conv.stride), list(conv.padding), list(conv.dilation)
         self._packed: dict[tuple[int, ...], Tensor] = {}
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._convolution(x, "none")
+    def forward(self, x: Tensor, leaky_slope: float | None = None) -> Tensor:
+        """The convolution of `x`, or with a slope its leaky ReLU."""
+        x = self._convolution(x, "none")
+        return x if leaky_slope is None else F.leaky_relu(x, leaky_slope, inplace=True)
 
     def relu(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """ReLU of the convolution of `x`, or of the convolution plus `added`, of the result's shape, in one pass."""
@@ -47,16 +53,11 @@ class Int8Conv(nn.Module):
 
     def _arguments(self, x: Tensor) -> tuple[tuple, tuple]:
         """What oneDNN's convolutions have in common, before and after the map that may be added."""
-        q, scale = quantize(x.to(torch.bfloat16, memory_format=torch.channels_last))
+        q, scale = quantize(x.to(torch.bfloat16, memory_format=torch.channels_last), self._zero_point)
         weight = packed_for(q.shape, self._packed, self._pack)
-        return (q, float(scale), 0, weight, self.scales, self.zero_points), (
-            self.bias,
-            *self._geometry,
-            1,
-            1.0,
-            0,
-            torch.bfloat16,
-        )
+        first = q, float(scale), self._zero_point, weight, self.scales, self.zero_points
+        return first, (self.bias, *self._geometry, 1, 1.0, 0, torch.bfloat16)  # one group; no rounding of the result
 
     def _pack(self, size: torch.Size) -> Tensor:
-        return torch.ops.onednn.qconv_prepack(self.weight, self.scales, 1.0, 0, *self._geometry, 1, list(size))
+        zero_point = self._zero_point
+        return torch.ops.onednn.qconv_prepack(self.weight, self.scales, 1.0, zero_point, *self._geometry, 1, list(size))

@@ -25,14 +25,14 @@ SHAPES = {
 }
 
 
-def expected(conv, x, activation, added=0):
+def expected(conv, x, activation, added=0, zero_point=0):
     """The rule, in float64: rounded weights and inputs, exact sums."""
     weight = conv.weight.detach().double()
     scales = weight.float().abs().amax(dim=(1, 2, 3)) / 127
     rounded = (conv.weight.detach() / scales[:, None, None, None]).round().double()
     assert rounded.abs().max() == 127
-    q, scale = quantize_reference(x)
-    sums = F.conv2d(q.double(), rounded, None, conv.stride, conv.padding, conv.dilation)
+    q, scale = quantize_reference(x, zero_point)
+    sums = F.conv2d(q.double() - zero_point, rounded, None, conv.stride, conv.padding, conv.dilation)
     found = sums * scales[:, None, None].double() * scale.double() + added
     return activation(found if conv.bias is None else found + conv.bias.detach().double()[:, None, None])
 
@@ -57,6 +57,22 @@ def test_equals_sums_of_whole_numbers(shape, count, kind):
     assert found.dtype == torch.bfloat16
     assert exact.std() > 0.1
     torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-5)  # one rounding to bfloat16
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("slope", [None, 0.1])
+def test_inputs_below_0(shape, slope):
+    """The border, too, is padded with what stands for 0."""
+    torch.manual_seed(0)
+    kernel, arguments = SHAPES[shape]
+    conv = nn.Conv2d(48, 40, kernel, **arguments)
+    x = F.leaky_relu(torch.randn(2, 48, 13, 18), 0.3).bfloat16()
+    exact = expected(conv, x, nn.Identity() if slope is None else nn.LeakyReLU(slope), zero_point=128)
+    found = Int8Conv(conv, signed=True)(x, slope)
+    assert (exact < 0).any()
+    roundings = 1 if slope is None else 2
+    torch.testing.assert_close(found.double(), exact, rtol=roundings * 2**-8, atol=1e-5)
 
 
 @torch.no_grad()
@@ -89,10 +105,11 @@ def test_nan_is_seen():
 
 @torch.no_grad()
 @pytest.mark.parametrize("build", [small_dff, small_fgfa])
-def test_backbone_and_embedding_are_in_8_bits(build):
+def test_backbone_embedding_and_encoder_are_in_8_bits(build):
     model = build().eval()
     plain = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    wanted = {name for name in plain if name.startswith(("features.", "embed_net."))} - {"features.resnet.conv1"}
+    parts = ("features.", "embed_net.", "flow_net.conv")
+    wanted = {name for name in plain if name.startswith(parts)} - {"features.resnet.conv1"}
     assert len(wanted) > 10
     exact = prepare_for_inference(copy.deepcopy(model))
     prepare_for_inference(model, torch.bfloat16, int8=True)

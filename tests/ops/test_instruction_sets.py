@@ -38,7 +38,7 @@ extern "C" void run(const {type}* cells, const {type}* weights, const {type}* ot
   vod::add_means(vod::Cells<{type}>{{cells, 2, 2, 2 * count, count}}, count, work, out + 3 + 3 * count);
   const auto* words = reinterpret_cast<const uint16_t*>(cells);
   std::vector<uint8_t> rounded(count);
-  vod::divide_and_round(words, count, 0.37f, rounded.data());
+  vod::divide_and_round(words, count, 0.37f, 0.f, rounded.data());
   std::copy(rounded.begin(), rounded.end(), out + 3 + 5 * count);
   out[3 + 6 * count] = vod::largest_magnitude(words, count);
 }}

@@ -11,8 +11,8 @@ from lib.ops import quantize, quantize_reference
 BOTH = pytest.mark.parametrize("rule", [quantize, quantize_reference], ids=["compiled", "reference"])
 
 
-def assert_equals_the_reference(x):
-    (q, scale), (expected, expected_scale) = quantize(x), quantize_reference(x)
+def assert_equals_the_reference(x, zero_point=0):
+    (q, scale), (expected, expected_scale) = quantize(x, zero_point), quantize_reference(x, zero_point)
     assert q.dtype == torch.uint8
     assert torch.equal(q, expected)
     torch.testing.assert_close(scale, expected_scale, rtol=0, atol=0, equal_nan=True)
@@ -20,15 +20,17 @@ def assert_equals_the_reference(x):
 
 @pytest.mark.parametrize("count", [0, 1, 15, 31, 64, 99, 100_003])
 @pytest.mark.parametrize("spread", [1e-35, 1e-20, 1.0, 1e20])
-def test_equals_the_reference(count, spread):
+@pytest.mark.parametrize("zero_point", [0, 100, 128])
+def test_equals_the_reference(count, spread, zero_point):
     torch.manual_seed(count)
-    assert_equals_the_reference((torch.randn(count) * spread).bfloat16())
+    assert_equals_the_reference((torch.randn(count) * spread).bfloat16(), zero_point)
 
 
-def test_every_finite_number():
+@pytest.mark.parametrize("zero_point", [0, 128])
+def test_every_finite_number(zero_point):
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16)
     x = bits.view(torch.bfloat16)
-    assert_equals_the_reference(x[x.isfinite()])
+    assert_equals_the_reference(x[x.isfinite()], zero_point)
 
 
 @BOTH
@@ -36,6 +38,19 @@ def test_rounds_to_the_nearest_with_halves_up(rule):
     q, scale = rule(torch.tensor([0.0, 0.25, 0.5, 1.5, 2.25, 254.0, 255.0, -3.0]).bfloat16())
     assert q.tolist() == [0, 0, 1, 2, 2, 254, 255, 0]
     assert scale.item() == 1
+
+
+@BOTH
+def test_values_below_0_have_7_bits(rule):
+    q, scale = rule(torch.tensor([0.0, 1.0, -1.0, 127.0, -127.0, 2.5, -2.5]).bfloat16(), 128)
+    assert q.tolist() == [128, 129, 127, 255, 1, 131, 126]
+    assert scale.item() == 1
+
+
+@pytest.mark.parametrize("zero_point", [-1, 255])
+def test_zero_points_out_of_range_are_refused(zero_point):
+    with pytest.raises(ValueError, match=f"quantize wants a zero point from 0 to 254, not {zero_point}"):
+        quantize(torch.ones(3).bfloat16(), zero_point)
 
 
 @BOTH
