@@ -46,7 +46,7 @@ def test_a_script_ends_with_what_it_returns(capsys, returned, status):
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.txt"), "error: a.txt: No space left on device"),
         (OSError(errno.EIO, os.strerror(errno.EIO)), "error: Input/output error"),
         (OSError("something of a library"), "error: something of a library"),
-        (PermissionError(errno.EACCES, "Permission denied", "/root/a"), "error: /root/a: Permission denied"),
+        (PermissionError(errno.EACCES, "Permission denied", "/srv/a"), "error: /srv/a: Permission denied"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_status_2(capsys, error, line):

@@ -29,7 +29,7 @@ std::tuple<at::Tensor, at::Tensor> quantize(const at::Tensor& given, int64_t zer
       [](uint16_t a, uint16_t b) { return std::max(a, b); });
   const float steps = static_cast<float>(255 - zero_point);
   float scale = largest == 0 ? 1.f : as_float(largest) / steps, factor = steps / std::max(as_float(largest), 1e-30f);
-  if (largest >= kInfinity) {  // what is computed with it becomes NaN, so that it is seen
+  if (largest >= kInfinity) {  // so that what is computed with it is NaN
     scale = std::numeric_limits<float>::quiet_NaN();
     factor = 0;
   }

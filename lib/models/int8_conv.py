@@ -17,7 +17,8 @@ class Int8Conv(nn.Module):
 
     A weight has 8 bits and a sign, with a scale for each output channel; an input is rounded to 8 bits with a scale for
     the whole map, which is measured in every call: nothing is calibrated. The products are exact on processors with
-    VNNI instructions; others may cut sums off, and `lib.models.precision` refuses them.
+    VNNI instructions; others may cut sums off, and `lib.models.precision` refuses them. An input with NaN or infinity
+    makes the whole result NaN, of which oneDNN's ReLU makes 0, as in `InferenceConv`.
     """
 
     def __init__(self, conv: nn.Conv2d, signed: bool = False) -> None:
@@ -30,7 +31,6 @@ class Int8Conv(nn.Module):
         self.register_buffer("scales", scales)
         self.register_buffer("bias", None if conv.bias is None else conv.bias.detach().float())
         self.register_buffer("zero_points", torch.zeros(len(scales), dtype=torch.int64))
-        self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self._geometry = list(conv.stride), list(conv.padding), list(conv.dilation)
         self._packed: dict[tuple[int, ...], Tensor] = {}
 

@@ -56,39 +56,28 @@ def test_results_are_float32_and_near_those_of_float32(model):
     assert boxes.dtype == scores.dtype == torch.float32
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_joined_head_computes_what_its_two_convolutions_did(model, memory_format):
-    head = model.detector.head
-    for conv in (head.rfcn_cls, head.rfcn_bbox):
+def assert_joining_changes_nothing(part, name, *inputs):
+    """The one convolution, called `name`, gives what the two of `part` give, with other biases than zero."""
+    for conv in part.children():
+        conv.weight.normal_(std=0.1)
         conv.bias.normal_()
-    joined = copy.deepcopy(head)
+    joined = copy.deepcopy(part)
     joined.join_convolutions()
-    torch.manual_seed(1)
-    features = torch.randn(2, 16, 4, 6).contiguous(memory_format=memory_format)
-    rois = torch.tensor([[0.0, 3, 5, 60, 50], [1, 20, 8, 90, 40], [1, -99, -99, -70, -70], [0, 0, 0, 95, 63]])
-    for own, other in zip(joined(features, rois), head(features, rois), strict=True):
+    for own, other in zip(joined(*inputs), part(*inputs), strict=True):
         assert own.shape == other.shape
         assert other.abs().max() > 0.1
         torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
-    assert {name for name, _ in joined.named_parameters()} == {"rfcn_joined.weight", "rfcn_joined.bias"}
+    assert {key for key, _ in joined.named_parameters()} == {f"{name}.weight", f"{name}.bias"}
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_joined_rpn_computes_what_its_two_convolutions_did(model, memory_format):
-    rpn = model.detector.rpn
-    for conv in (rpn.rpn_cls_score, rpn.rpn_bbox_pred):
-        conv.weight.normal_()
-        conv.bias.normal_()
-    joined = copy.deepcopy(rpn)
-    joined.join_convolutions()
+def test_joined_convolutions_compute_what_the_two_did(model, memory_format):
     torch.manual_seed(1)
     features = torch.randn(2, 16, 4, 6).contiguous(memory_format=memory_format)
-    for own, other in zip(joined(features), rpn(features), strict=True):
-        assert own.shape == other.shape
-        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
-    assert {name for name, _ in joined.named_parameters()} == {"rpn_joined.weight", "rpn_joined.bias"}
+    rois = torch.tensor([[0.0, 3, 5, 60, 50], [1, 20, 8, 90, 40], [1, -99, -99, -70, -70], [0, 0, 0, 95, 63]])
+    assert_joining_changes_nothing(model.detector.head, "rfcn_joined", features, rois)
+    assert_joining_changes_nothing(model.detector.rpn, "rpn_joined", features)
 
 
 @torch.no_grad()

@@ -97,7 +97,7 @@ def test_a_channel_of_zeros_and_a_map_of_zeros():
 
 
 @torch.no_grad()
-def test_nan_is_seen():
+def test_an_input_with_nan_makes_the_convolution_nan():
     x = torch.rand(1, 16, 4, 4).bfloat16()
     x[0, 0, 0, 0] = torch.nan
     assert Int8Conv(nn.Conv2d(16, 16, 1))(x).isnan().all()
