@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from lib.errors import InputError
+from lib.host_memory import set_up_host_memory
 
 USER_ERROR = 2
 _INTERRUPTED = "interrupted; a test goes on where it was with the same command"
@@ -51,8 +52,7 @@ def _set_up_process() -> None:
         if hasattr(stream, "reconfigure") and not stream.closed:
             stream.reconfigure(errors="backslashreplace")  # a file's name may not fit the terminal's encoding
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    # Large pages for torch's tensors on Linux; torch reads this when it allocates the first. docs/performance.md
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    set_up_host_memory()
 
 
 def _open_missing_streams() -> None:

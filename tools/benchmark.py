@@ -32,6 +32,7 @@ from lib.engine.memory import held_gib
 from lib.engine.run import METHODS, method_called
 from lib.engine.seeding import seed_everything
 from lib.files import check_output, write_json
+from lib.host_memory import set_up_host_memory
 from lib.models.build import build_postprocess
 from lib.models.flops import count_parts
 from lib.models.inference_form import prepare_for_inference
@@ -166,6 +167,7 @@ def row_of(args: argparse.Namespace, one: Contender, cfg: Config, peak: MatmulPe
 
 def _memory_alone(argv: list[str], method: str, more: list[str], answer: Any) -> None:
     """In a process of its own: the memory that a method needs on the CPU."""
+    set_up_host_memory()
     args = parse_arguments(argv)
     torch.set_num_threads(args.threads or torch.get_num_threads())
     one = contender(args, method, more, torch.device("cpu"))

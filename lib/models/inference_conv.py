@@ -21,6 +21,7 @@ class InferenceConv(nn.Module):
         self.conv = conv if dtype is None else conv.to(dtype)
         self.in_channels, self.out_channels = conv.in_channels, conv.out_channels
         self.transposed = isinstance(conv, nn.ConvTranspose2d)
+        self._geometry = list(conv.padding), list(conv.stride), list(conv.dilation)
         self._packed: dict[tuple[int, ...], Tensor] = {}
         on_cpu = conv.weight.device.type == "cpu"
         self._can_pack = pack and on_cpu and conv.groups == 1 and _has_packing(self.transposed)
@@ -67,10 +68,6 @@ class InferenceConv(nn.Module):
         return torch.ops.mkldnn._convolution_pointwise(
             x, weight, self.conv.bias, padding, stride, dilation, 1, *activated
         )
-
-    @property
-    def _geometry(self) -> tuple[list[int], list[int], list[int]]:
-        return list(self.conv.padding), list(self.conv.stride), list(self.conv.dilation)
 
     def _packed_for(self, x: Tensor) -> Tensor | None:
         """The weights in the order for inputs of the size of `x`; None if the plain convolution is to be used."""
