@@ -24,7 +24,7 @@ class InferenceConv(nn.Module):
         self._geometry = list(conv.padding), list(conv.stride), list(conv.dilation)
         self._packed: dict[tuple[int, ...], Tensor] = {}
         on_cpu = conv.weight.device.type == "cpu"
-        self._can_pack = pack and on_cpu and conv.groups == 1 and _has_packing(self.transposed)
+        self._can_pack = pack and on_cpu and conv.groups == 1 and _has_packing(self.transposed, self.conv.weight.dtype)
 
     @property
     def weight(self) -> Tensor:
@@ -95,10 +95,12 @@ def packed_for(size: torch.Size, packed: dict[tuple[int, ...], Tensor], pack: Ca
     return packed[size[2:]]
 
 
-def _has_packing(transposed: bool) -> bool:
-    """Whether this build of torch has oneDNN with packed convolutions; otherwise plain convolutions are used."""
+def _has_packing(transposed: bool, dtype: torch.dtype) -> bool:
+    """Whether oneDNN has packed convolutions of `dtype` on this processor; otherwise plain convolutions are used."""
     name = "_convolution_transpose_pointwise" if transposed else "_convolution_pointwise"
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, name)
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, name):
+        return False
+    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # not before AVX-512
 
 
 def conv_relu(conv: nn.Module, x: Tensor) -> Tensor:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import platform
+
 import torch
 
 from lib.errors import InputError
 
-_REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.bfloat16}
+_LOGGER = logging.getLogger(__name__)
+_REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class PrecisionError(InputError):
@@ -18,10 +23,10 @@ def set_precision(precision: str, device: torch.device, training: bool = False) 
 
     training: whether it is for training, which is not offered in int8.
 
-    Returns the reduced dtype of the networks' convolutions, None for float32 and TF32; for int8 that of those which are
-    not in 8 bits. PyTorch allows TF32 in cuDNN's
-    convolutions by default; here float32 means float32. Boxes, flow grids, warping, pooling and losses are float32 in
-    every precision. Raises PrecisionError.
+    Returns the reduced dtype of the networks' convolutions, None for float32 and TF32; for int8 that of those that are
+    not in 8 bits: bfloat16 on processors with instructions for it, float32 on others, where bfloat16 is the slower one.
+    PyTorch allows TF32 in cuDNN's convolutions by default; here float32 means float32. Boxes, flow grids, warping,
+    pooling and losses are float32 in every precision. Raises PrecisionError.
     """
     allow_tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = allow_tf32
@@ -40,7 +45,21 @@ def set_precision(precision: str, device: torch.device, training: bool = False) 
         and not torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         raise PrecisionError(f"PRECISION bfloat16: {torch.cuda.get_device_name(device)} has none; give float16")
+    if precision == "bfloat16" and device.type == "cpu" and _lacks_bfloat16():
+        _warn_of_bfloat16()
+    if precision == "int8":
+        return None if _lacks_bfloat16() else torch.bfloat16
     return _REDUCED.get(precision)
+
+
+def _lacks_bfloat16() -> bool:
+    """Whether this processor is known to have no instructions for bfloat16; oneDNN imitates them, slowly."""
+    return platform.machine() in ("x86_64", "AMD64") and not torch.cpu._is_avx512_bf16_supported()
+
+
+@functools.cache  # once
+def _warn_of_bfloat16() -> None:
+    _LOGGER.warning("PRECISION bfloat16: this CPU has no instructions for it (AVX-512 BF16); float32 is faster here")
 
 
 def _has_int8() -> bool:

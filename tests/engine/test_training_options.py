@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from lib.engine.checkpoint import load_checkpoint
 from lib.engine.train import train
+from lib.models import precision as precision_module
 from lib.models.precision import PrecisionError, set_precision
 from tests.engine.stand_ins import config
 from tests.engine.test_train import Interrupting, run
@@ -36,6 +38,18 @@ def test_float32_means_float32():
 def test_a_precision_of_gpus_is_refused_on_the_cpu(tmp_path, precision):
     with pytest.raises(PrecisionError, match=f"PRECISION {precision} needs a GPU, not cpu; give float32 or bfloat16"):
         run(tmp_path, config(f"PRECISION={precision}"))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other processors have other instructions")
+@pytest.mark.parametrize(("has_instructions", "warnings"), [(False, 1), (True, 0)])
+def test_bfloat16_on_a_processor_without_it_is_warned_of_once(monkeypatch, caplog, has_instructions, warnings):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_instructions)
+    precision_module._warn_of_bfloat16.cache_clear()
+    for _ in range(2):
+        assert set_precision("bfloat16", torch.device("cpu")) is torch.bfloat16
+    assert (
+        sum("PRECISION bfloat16: this CPU has no instructions for it" in line for line in caplog.messages) == warnings
+    )
 
 
 def losses_of(folder, precision):

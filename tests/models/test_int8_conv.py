@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lib.models.inference_conv import InferenceConv
 from lib.models.inference_form import prepare_for_inference
 from lib.models.int8_conv import Int8Conv
 from lib.models.precision import PrecisionError, set_precision
@@ -118,6 +119,24 @@ def test_backbone_embedding_and_encoder_are_in_8_bits(build):
     images = torch.randn(1, 3, 64, 96)
     found, right = model.features(images).float(), exact.features(images)
     assert 0 < (found - right).abs().max() < 0.1 * right.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("build", [small_dff, small_fgfa])
+def test_without_bfloat16_instructions_the_rest_is_float32(build, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    model = build().eval()
+    exact = prepare_for_inference(copy.deepcopy(model))
+    prepare_for_inference(model, set_precision("int8", CPU), int8=True)
+    others = [module.weight.dtype for module in model.modules() if isinstance(module, InferenceConv)]
+    assert set(others) == {torch.float32}
+    torch.manual_seed(1)
+    first, second = torch.randn(2, 1, 3, 64, 96)
+    found, right = model.flow_net(first, second)[0], exact.flow_net(first, second)[0]
+    assert found.dtype == torch.float32
+    assert 0 < (found - right).abs().max() < 0.2 * right.abs().max()
+    found = model.detector.predict(model.features(first).float(), torch.tensor([[64.0, 96, 1]]))
+    assert all(one.isfinite().all() for one in found)
 
 
 def test_what_cannot_be_is_refused():
