@@ -36,7 +36,8 @@ def set_precision(precision: str, device: torch.device, training: bool = False) 
     if precision == "int8" and training:
         raise PrecisionError("PRECISION int8 is for testing; train in float32 or bfloat16")
     if precision == "int8" and (device.type != "cpu" or not _has_int8()):
-        raise PrecisionError(f"PRECISION int8 needs a CPU with AVX-512 VNNI, not this {device}; give bfloat16")
+        instead = "float32" if device.type == "cpu" else "bfloat16"
+        raise PrecisionError(f"PRECISION int8 needs a CPU with AVX-512 VNNI, not this {device}; give {instead}")
     if precision == "tf32" and torch.cuda.get_device_capability(device)[0] < 8:
         raise PrecisionError(f"PRECISION tf32: {torch.cuda.get_device_name(device)} has no TF32; give float32")
     if (

@@ -152,5 +152,5 @@ def test_what_cannot_be_is_refused():
 
 def test_a_processor_without_the_instructions_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    with pytest.raises(PrecisionError, match="PRECISION int8 needs a CPU with AVX-512 VNNI, not this cpu"):
+    with pytest.raises(PrecisionError, match="needs a CPU with AVX-512 VNNI, not this cpu; give float32"):
         set_precision("int8", CPU)
