@@ -49,8 +49,8 @@ SECTIONS: dict = {
         ("float32", "tf32", "bfloat16", "float16", "int8"),
         "Precision of the convolutions in training and testing; `float32` has TF32 off. Boxes, flow grids, warping, "
         "pooling and losses are float32 in each. `int8`: testing on a CPU with AVX-512 VNNI; backbone, embedding "
-        "and the flow network's encoder in 8 bits, all else that `bfloat16` reduces in bfloat16, or in float32 where the "
-        "CPU has no instructions for bfloat16.",
+        "and the flow network's encoder in 8 bits, all else that `bfloat16` reduces in bfloat16, or in float32 where "
+        "the CPU has no instructions for bfloat16.",
     ),
     "COMPILE": choice(
         "off",
