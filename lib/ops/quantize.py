@@ -9,8 +9,9 @@ from lib.ops.dispatch import check_floating
 
 
 def quantize(x: Tensor, zero_point: int = 0) -> tuple[Tensor, Tensor]:
-    """8-bit integers q and a scale with `x` about `(q - zero_point) * scale`; the largest magnitude, if above 0, becomes 255.
+    """8-bit integers q and a scale with `x` about `(q - zero_point) * scale`.
 
+    A value of the largest magnitude becomes 255; with a zero point of 128 its negative becomes 1.
     x: bfloat16, of any shape, on the CPU. zero_point: 0 to 254, what 0 becomes; what lies below `-zero_point * scale`
     becomes 0. Returns q, uint8 of the shape and memory format of `x`, rounded to the nearest, halves up; and the scale,
     () float32: the largest magnitude in `x` divided by `255 - zero_point`, 1 if all is zero (magnitudes below 1e-30
