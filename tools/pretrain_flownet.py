@@ -2,12 +2,14 @@
 
 It is trained on pairs that the synthetic generator makes during training, with exact flow: cut-outs in which everything
 moves, and frames of clips up to 9 apart; with --data the clips are the training videos of that synthetic data set. With
---chairs half of the pairs are from Flying Chairs. Errors on held-out clips are printed next to those of zero flow, in
-feature cells of 16 pixels: over all cells, over cells that move by half a cell or more, and over those of them that
-show an object and point into the frame. The file given by --out holds only the network's weights; the log, the curves,
-the checkpoints and the picture flow.png are in <name>_training beside it.
+--chairs half of the pairs are from Flying Chairs. With --start a trained network is trained on. Errors on held-out
+clips are printed next to those of zero flow, in feature cells of 16 pixels: over all cells, over cells that move by
+half a cell or more, and over those of them that show an object and point into the frame. The file given by --out holds
+only the network's weights; the log, the curves, the checkpoints and the picture flow.png are in <name>_training beside
+it.
 
 Example: python tools/pretrain_flownet.py --width 0.25 --minutes 30 --out model/flownet_s_w025.pth
+Example: python tools/pretrain_flownet.py --start model/flownet_s_w025.pth --size 480x360 --lr 5e-4 --out flow.pth
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from lib.engine.device import default_device, device_of, wait_for
 from lib.engine.run_log import open_log
 from lib.engine.seeding import seed_everything
 from lib.engine.train import train
+from lib.engine.weights import load_flow
 from lib.errors import InputError
 from lib.files import check_output, hold_folder
 from lib.models.flownet_s import FlowNetS
@@ -60,6 +63,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, type=Path, help="the weights, for example model/flownet_s_w025.pth")
     parser.add_argument("--width", type=positive_number, default=0.25, help="times FlowNet-S's channels")
+    parser.add_argument("--start", type=Path, help="weights of that width to begin from; default: random ones")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=positive_number, help="train for about as long; default: 30")
     length.add_argument("--epochs", type=positive_count, help="train for this many epochs of --epoch-pairs pairs")
@@ -197,10 +201,20 @@ def sources_of(args: argparse.Namespace) -> tuple[list[tuple[PairSource, float]]
     return sources, held_out
 
 
+def start_of(args: argparse.Namespace) -> FlowTraining:
+    """The network to train, with random weights or those of --start."""
+    seed_everything(args.seed, deterministic=args.device == "cpu")
+    model = FlowTraining(FlowNetS(args.width), default_config().network.PIXEL_MEANS)
+    if args.start is not None:
+        load_flow(model.flow_net, args.start, "--start")
+    return model
+
+
 def pretrain(args: argparse.Namespace) -> dict[str, float]:
     """Train, write the network and the picture, and return the errors on what is held out."""
-    device_of(args.device)  # these two before the long part
+    device_of(args.device)  # these three before the long part
     check_output(args.out)
+    model = start_of(args)
     run_dir = args.out.with_name(f"{args.out.stem}_training")
     # Where the threads of the network take the cores of the processes that make pairs, it only waits for them
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - args.workers)))
@@ -211,8 +225,6 @@ def pretrain(args: argparse.Namespace) -> dict[str, float]:
     }
     with hold_folder(run_dir), open_log(run_dir / "train.log"):
         loader = FlowLoader(FlowPairs(sources, args.seed), args.epoch_pairs // args.batch, args.batch, args.workers)
-        seed_everything(args.seed, deterministic=args.device == "cpu")
-        model = FlowTraining(FlowNetS(args.width), default_config().network.PIXEL_MEANS)
         train(
             model,
             loader,

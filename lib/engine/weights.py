@@ -68,11 +68,11 @@ def _from_torchvision(state: dict[str, Tensor], resnet: Backbone, path: str | os
     return conversion.state
 
 
-def load_flow(flow_net: nn.Module, path: str | os.PathLike) -> None:
+def load_flow(flow_net: nn.Module, path: str | os.PathLike, setting: str = "network.pretrained_flow") -> None:
     """Load pre-trained FlowNet-S weights into `flow_net`, as strictly as `load_weights`, except for Deep Feature Flow's
     scale map: it keeps its initial weights, whether the file has one or not. A training begins with a scale of 1
-    everywhere, as in the originals."""
-    what_to_do = "make one with tools/pretrain_flownet.py, or correct network.pretrained_flow"
+    everywhere, as in the originals. setting: what gave `path`, for messages."""
+    what_to_do = f"make one with tools/pretrain_flownet.py, or correct {setting}"
     state = read_weights(path, what_to_do, flow_net)
     state = {name: value for name, value in state.items() if not name.startswith("Convolution5_scale.")}
     load_state(flow_net, state, path, may_miss="Convolution5_scale.")

@@ -79,10 +79,24 @@ def test_clips_of_a_data_set_and_flying_chairs(tmp_path, capsys):
     assert errors_said(output, "clips")[1] > 0
 
 
+def test_a_trained_network_is_trained_on(tmp_path, capsys):
+    start, out = tmp_path / "start.pth", tmp_path / "out.pth"
+    main(["--out", str(start), "--epochs", "1", "--seed", "5", *SMALL])
+    capsys.readouterr()
+    main(["--out", str(out), "--start", str(start), "--epochs", "1", "--lr", "1e-9", *SMALL])
+    begun, ended = (torch.load(path, weights_only=True) for path in (start, out))
+    for name, value in begun.items():
+        torch.testing.assert_close(ended[name], value, rtol=0, atol=1e-7)
+        assert value.abs().max() > 1e-5 or name == "Convolution5.bias"
+    with pytest.raises(InputError, match=r"start\.pth: does not fit this model: network\.FLOW_WIDTH"):
+        main(["--out", str(out), "--start", str(start), "--epochs", "1", *SMALL, "--width", "0.1"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--data", "nowhere"], r"nowhere/synthetic\.json: there is no such file"),
+        (["--start", "nowhere.pth"], r"nowhere\.pth: .*correct --start"),
         (["--chairs", "nowhere"], r"nowhere: 0 files"),
         (["--size", "wide"], r"--size is like 320x240, not 'wide'"),
         (["--size", "32x32"], r"32x32 is too small"),
