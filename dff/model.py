@@ -16,7 +16,7 @@ from lib.models.build import build_detector, build_features, build_flow_net, fix
 from lib.models.detector import Detector
 from lib.models.features import Features
 from lib.models.flownet_s import FlowNetS
-from lib.models.frame_batches import stack_frames
+from lib.models.frame_batches import stack_im_info, stack_images
 from lib.models.postprocess import RawDetections
 from lib.models.video_model import KnownFlow
 from lib.ops import flow_warp, warp_format
@@ -95,21 +95,18 @@ class DFF(nn.Module):
     @torch.no_grad()
     def key_frame(self, frame: Frame, index: int) -> KeyFrame:
         """Compute the features of a key frame; index: its position in the clip."""
-        images, _ = stack_frames([frame], next(self.parameters()).device)  # (1, 3, H, W)
+        images = stack_images([frame], next(self.parameters()).device)  # (1, 3, H, W)
         half = self.flow_net.halve(images)
         flow_part = self.flow_net.other_part(half)
         embedding = self.flow_net.embedding(half) if self.rule.by_similarity else None
         features = self.features(images).to(images.dtype)  # the warp is not in reduced precision
         features = features.contiguous(memory_format=warp_format(images.device))  # once, not for every frame
-        if features.is_cuda:
-            features = features.clone()  # a CUDA graph writes its next result to the same memory
         return KeyFrame(frame.without_image(), index, flow_part, features, embedding)
 
     @torch.no_grad()
     def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
         """The flow from one frame to a key frame, and the scale map."""
-        images, _ = stack_frames([frame], key.features.device)  # (1, 3, H, W)
-        return self._flow([frame], self.flow_net.halve(images), [key])
+        return self._flow([frame], self._halves([frame]), [key])
 
     @torch.no_grad()
     def detect(
@@ -120,12 +117,10 @@ class DFF(nn.Module):
         sources: for each frame, the key frames that its features come from; a key frame's source is itself. flow: of
         the frames that are not key frames, in order, if it has been computed already.
         """
-        images, im_info = stack_frames(frames, next(self.parameters()).device)  # (B, 3, H, W), (B, 3)
         moved = [n for n, frame in enumerate(frames) if sources[n][0][0].frame.index != frame.index]
         parts = [None if n in moved else sources[n][0][0].features for n in range(len(frames))]  # (1, C, h, w) each
         if moved:
-            halves = self.flow_net.halve(_rows(images, moved))  # (M, 3, H/2, W/2)
-            arrived = self.propagate([frames[n] for n in moved], halves, [sources[n] for n in moved], inside, flow)
+            arrived = self.propagate([frames[n] for n in moved], [sources[n] for n in moved], inside, flow)
             if len(moved) == len(frames):
                 parts = [arrived]
             else:
@@ -136,25 +131,28 @@ class DFF(nn.Module):
             frame.key_frame = n not in moved
             if inside and frame.key_frame:
                 frame.inside = Inside(features[n], references=[])
+        im_info = stack_im_info(frames, features.device)  # (B, 3)
         return RawDetections(frames, *self.detector.predict(features, im_info))
 
     def propagate(
         self,
         frames: Sequence[Frame],
-        halves: Tensor,
         sources: Sequence[Sources],
         inside: bool = False,
         flow: Flow | None = None,
     ) -> Tensor:
-        """The features of M frames, given with their halves (M, 3, H/2, W/2), from key frames: (M, C, H/16, W/16).
+        """The features of M frames from key frames: (M, C, H/16, W/16).
 
         sources, flow: as for `detect`. inside: fill in `Frame.inside`.
         """
         pairs = [(m, key, share) for m, own in enumerate(sources) for key, share in own]
         rows, keys = [m for m, _, _ in pairs], [key for _, key, _ in pairs]
+        unblended = all(key is keys[0] and share == 1 for _, key, share in pairs)
+        if flow is None or not unblended:
+            halves = self._halves(frames)
         if flow is None:
             flow = self._flow([frames[m] for m in rows], _rows(halves, rows), keys)  # (P, 2, h, w), (P, C, h, w)
-        if all(key is keys[0] and share == 1 for _, key, share in pairs):
+        if unblended:
             features = flow_warp(keys[0].features, *flow)
         else:
             features = _blended(pairs, flow, self._weights(pairs, halves, flow[0]), len(frames))
@@ -162,8 +160,12 @@ class DFF(nn.Module):
             for m, frame in enumerate(frames):
                 own = [p for p, row in enumerate(rows) if row == m]
                 references = [keys[p].frame.index for p in own]
-                frame.inside = Inside(features[m], references, flow[0][own], scale=flow[1][own[0]])
+                frame.inside = Inside(features[m], references, _rows(flow[0], own), scale=flow[1][own[0]])
         return features
+
+    def _halves(self, frames: Sequence[Frame]) -> Tensor:
+        """The images of M frames as the flow network reads them, (M, 3, H/2, W/2)."""
+        return self.flow_net.halve(stack_images(frames, next(self.parameters()).device))
 
     def _weights(self, pairs: Pairs, halves: Tensor, flow: Tensor) -> Tensor:
         """The weights of P warped maps, (P, 1, 1, 1) or, by similarity, (P, 1, h, w)."""

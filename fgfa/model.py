@@ -172,11 +172,11 @@ class FGFA(nn.Module):
         slots: (B, N) of the frames averaged. counts: (B, N) how often each counts; 0: there is no such frame.
         """
         rule, channels = self.test_rule, self.features.out_channels
-        centres = [one.centre.slot for one in neighbourhoods]
+        centres = torch.tensor([one.centre.slot for one in neighbourhoods]).to(pool.device, non_blocking=True)
         if rule.embed_after_warp:
             features, weights = self.average(pool[centres], pool[slots], flow, rule, counts)
             return features, weights[:, :, 0]
-        reference = None if rule.aggregate_current else pool[centres, channels:].to(flow.dtype)
+        reference = None if rule.aggregate_current else pool[:, channels:][centres].to(flow.dtype)
         return aggregate(pool, slots, flow, counts.log(), channels, reference)
 
     def average(

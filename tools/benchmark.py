@@ -14,11 +14,12 @@ Example: python tools/benchmark.py --methods rfcn --versus PRECISION=bfloat16
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -39,11 +40,14 @@ from lib.models.inference_form import prepare_for_inference
 from lib.models.precision import set_precision
 from lib.models.video_model import parts_of
 
+_LOGGER = logging.getLogger(__name__)
 JSON_KEYS = (
     "method",
     "device",
     "precision",
+    "compile",
     "mode",
+    "batch",
     "height",
     "width",
     "interval_or_window",
@@ -67,11 +71,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, default=(600, 1000), metavar=("H", "W"), help="network input")
     parser.add_argument("--classes", type=int, default=31, help="with the background; default: %(default)s")
     parser.add_argument(
-        "--precision", default="", help="float32, tf32, bfloat16 or float16; default: the configuration's"
+        "--precision", default="", help="float32, tf32, bfloat16, float16 or int8; default: the configuration's"
     )
     parser.add_argument("--mode", choices=("stream", "segment"), default="stream")
     parser.add_argument(
-        "--batch", type=count, default=0, metavar="N", help=f"frames at once in segment mode; {_SEGMENT}"
+        "--batch",
+        type=count,
+        default=0,
+        metavar="N",
+        help=f"frames at once in segment mode; default: in DFF the interval, {_SEGMENT} in the others",
     )
     parser.add_argument("--interval", type=count, default=10, help="of key frames in DFF; default: %(default)s")
     parser.add_argument("--window", type=count, default=19, help="frames that FGFA averages, odd; default: %(default)s")
@@ -165,25 +173,31 @@ def row_of(args: argparse.Namespace, one: Contender, cfg: Config, peak: MatmulPe
     }
 
 
-def _memory_alone(argv: list[str], method: str, more: list[str], answer: Any) -> None:
+def _memory_alone(argv: list[str], method: str, more: list[str], answer: Connection) -> None:
     """In a process of its own: the memory that a method needs on the CPU."""
     set_up_host_memory()
     args = parse_arguments(argv)
     torch.set_num_threads(args.threads or torch.get_num_threads())
     one = contender(args, method, more, torch.device("cpu"))
     one.begin(random_frames(*args.size))
-    answer.put(host_mb())
+    answer.send(host_mb())
 
 
 def memory_alone(argv: list[str], method: str, more: list[str]) -> float | None:
-    """Peak memory of a method on the CPU, in MB, None where the system does not say."""
+    """Peak memory of a method on the CPU, in MB; None where the system does not say, or the process dies."""
     context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=_memory_alone, args=(argv, method, more, answer))
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_memory_alone, args=(argv, method, more, theirs))
     process.start()
-    found = answer.get()
-    process.join()
-    return found
+    theirs.close()  # so that the end of the process is seen
+    try:
+        return ours.recv()
+    except EOFError:
+        process.join()
+        _LOGGER.warning("%s: the process that measures its memory ended with status %s", method, process.exitcode)
+        return None
+    finally:
+        process.join()
 
 
 def table(rows: list[dict]) -> str:

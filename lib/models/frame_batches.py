@@ -33,15 +33,25 @@ class SeparateFrames:
 
 
 def stack_frames(frames: Sequence[Frame], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The images (B, 3, H, W) and the im_info (B, 3) of frames of one size, on `device`.
+    """The images (B, 3, H, W) and the im_info (B, 3) of frames of one size, on `device`."""
+    return stack_images(frames, device), stack_im_info(frames, device)
 
-    A GPU fetches the images in one copy from pinned memory, for which nothing waits. On the CPU the image of a single
-    frame is the frame's own memory.
+
+def stack_images(frames: Sequence[Frame], device: torch.device) -> Tensor:
+    """The images (B, 3, H, W) of frames of one size, on `device`.
+
+    A GPU fetches them in one copy from pinned memory, for which nothing waits. On the CPU the image of a single frame
+    is the frame's own memory.
     """
-    images, im_info = [frame.image for frame in frames], torch.stack([frame.im_info for frame in frames])
+    images = [frame.image for frame in frames]
     if device.type == "cuda":
         batch = torch.empty(len(images), *images[0].shape, dtype=images[0].dtype, pin_memory=True)
         torch.stack(images, out=batch)
     else:
         batch = images[0][None] if len(images) == 1 else torch.stack(images)
-    return batch.to(device, non_blocking=True), im_info.to(device, non_blocking=True)
+    return batch.to(device, non_blocking=True)
+
+
+def stack_im_info(frames: Sequence[Frame], device: torch.device) -> Tensor:
+    """The im_info (B, 3) of frames, on `device`."""
+    return torch.stack([frame.im_info for frame in frames]).to(device, non_blocking=True)

@@ -8,8 +8,11 @@ RPN become one, and so do those of the R-FCN head. In float32 all this changes r
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.models.inference_conv import InferenceConv
 from lib.models.int8_conv import Int8Conv
@@ -51,7 +54,7 @@ def prepare_for_inference(
                     dtype = None if child_name in _FLOAT32_LAYERS else reduced
                     setattr(parent, child_name, InferenceConv(child, dtype, pack))
     if compiled != "off":
-        _compile(model, "reduce-overhead" if compiled == "graphs" else "default")
+        _compile(model, compiled == "graphs")
     return model
 
 
@@ -62,13 +65,41 @@ def _fits_int8(part: str, name: str) -> bool:
     return part in ("features", "embed_net") and name != "conv1"
 
 
-def _compile(model: VideoModel, mode: str) -> None:
-    import torch._inductor.config
-
-    torch._inductor.config.freezing = True  # weights are constants: reordered once, normalisation folded
-    model.features.forward = torch.compile(model.features.forward, mode=mode)
+def _compile(model: VideoModel, graphs: bool) -> None:
+    model.features.forward = CompiledPart(model.features.forward, graphs)
     if model.flow_net is not None:
-        model.flow_net.after_first_layer = torch.compile(model.flow_net.after_first_layer, mode=mode)
+        model.flow_net.after_first_layer = CompiledPart(model.flow_net.after_first_layer, graphs)
     embed_net = parts_of(model).get("embed_net")
     if embed_net is not None:
-        embed_net.forward = torch.compile(embed_net.forward, mode=mode)
+        embed_net.forward = CompiledPart(embed_net.forward, graphs)
+
+
+class CompiledPart:
+    """`function`, which takes tensors and gives one or a tuple of them (or None), compiled by torch.compile.
+
+    Its weights become constants: reordered once, normalisation folded. graphs: replay CUDA graphs. Results are copied
+    out of the memory of the graph then, which the next call of any compiled part may take.
+    """
+
+    def __init__(self, function: Callable[..., Any], graphs: bool) -> None:
+        import torch._inductor.config  # takes a second
+
+        self._compiled = torch.compile(function, mode="reduce-overhead" if graphs else "default")
+        self._graphs = graphs
+        self._seen: set[tuple] = set()
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        layout = tuple((x.shape, x.stride(), x.dtype) for x in tensors)
+        if layout in self._seen:
+            found = self._compiled(*tensors)
+        else:  # which compiles it; the setting is the whole process's, and other code compiles too
+            with torch._inductor.config.patch(freezing=True):
+                found = self._compiled(*tensors)
+            self._seen.add(layout)
+        if not self._graphs:
+            return found
+        return tuple(map(_copied, found)) if isinstance(found, tuple) else _copied(found)
+
+
+def _copied(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.clone()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib.models.inference_conv import InferenceConv
-from lib.models.inference_form import prepare_for_inference
+from lib.models.inference_form import CompiledPart, prepare_for_inference
 from tests.models.small_video import small_dff
 
 FLOAT32 = {"rpn_joined", "Convolution5"}
@@ -144,3 +144,28 @@ def test_weights_are_kept_once_for_any_number_of_images(transposed):
         x = torch.randn(count, 32, 9, 14)
         torch.testing.assert_close(packed(x), plain(x), rtol=1e-5, atol=1e-5)
     assert len(packed._packed) == 1
+
+
+def test_compiled_results_are_copied_out_of_a_graphs_memory(monkeypatch):
+    """A CUDA graph writes all its results to the same memory; the function here does the same."""
+    memory = torch.zeros(3)
+    monkeypatch.setattr(torch, "compile", lambda function, mode: function)
+    for graphs, expected in ((True, [1.0, 2.0]), (False, [2.0, 2.0])):
+        memory.zero_()
+        part = CompiledPart(lambda x: (memory.add_(x), None), graphs)
+        found = [part(torch.ones(3)) for _ in range(2)]
+        assert [one[0][0].item() for one in found] == expected
+        assert [one[1] for one in found] == [None, None]
+    part = CompiledPart(lambda x: memory.copy_(x), graphs=True)
+    assert part(torch.ones(3)).data_ptr() != memory.data_ptr()
+
+
+def test_weights_are_constants_for_the_compiled_parts_alone(monkeypatch):
+    """torch's setting holds for all of the process."""
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda function, mode: function)
+    part = CompiledPart(lambda x: seen.append(torch._inductor.config.freezing), graphs=False)
+    for size in (2, 2, 3):
+        part(torch.zeros(size))
+        assert not torch._inductor.config.freezing
+    assert seen == [True, False, True]  # the second call compiles nothing

@@ -18,7 +18,9 @@ KEYS = [
     "method",
     "device",
     "precision",
+    "compile",
     "mode",
+    "batch",
     "height",
     "width",
     "interval_or_window",
@@ -65,6 +67,11 @@ def without_memory(monkeypatch):
 
 def run(*arguments: str) -> list[dict]:
     return benchmark.main([*SMALL, *COMMON, *arguments])
+
+
+def test_a_process_that_dies_leaves_no_figure_and_is_not_waited_for(caplog):
+    assert benchmark.memory_alone([*SMALL, *COMMON, "--cfg", "there-is-none.yaml"], "fgfa", []) is None
+    assert "fgfa: the process that measures its memory ended with status 1" in caplog.text
 
 
 @pytest.mark.parametrize("mode", ["stream", "segment"])

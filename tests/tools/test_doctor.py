@@ -41,6 +41,24 @@ def test_packages(tmp_path, monkeypatch):
     assert found[2].text.startswith("1 as pinned")
 
 
+def test_a_package_may_stand_in_and_those_for_the_tests_may_be_absent(tmp_path, monkeypatch):
+    """tools/setup_env.sh installs OpenCV without windows where the system lacks their libraries."""
+    path = tmp_path / "requirements.txt"
+    path.write_text("opencv-python==5.0\nruff==1.0\npytest==2.0\n")
+    versions = {"opencv-python-headless": "5.0", "pytest": "2.0"}
+
+    def version(name):
+        if name not in versions:
+            raise doctor.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(doctor.metadata, "version", version)
+    found = list(doctor.check_packages(path))
+    assert _levels(found) == [("note", "packages"), ("ok", "packages")]
+    assert found[0].text == "not installed: ruff"
+    assert found[1].text.startswith("2 as pinned")
+
+
 def test_old_python(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 8, 1, "final", 0))
     assert _levels(doctor.check_python()) == [("fault", "Python")]

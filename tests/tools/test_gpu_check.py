@@ -89,6 +89,23 @@ def wait_and_write(path: Path) -> str:
     return f"import time, pathlib; time.sleep(3); pathlib.Path({str(path)!r}).touch()"
 
 
+def test_an_exit_status_of_1_may_be_a_result(tmp_path):
+    found = {}
+    for status in (0, 1, 2):
+        stage = Stage("parity_tf32", python(f"raise SystemExit({status})"), 30, outcome="some arrays differ")
+        result = run_stage(stage, tmp_path, 30)
+        found[status] = (result["status"], result["why"])
+    assert found == {0: ("ok", ""), 1: ("ok", "some arrays differ"), 2: ("failed", "exit status 2")}
+    stages_of_a_gpu = listed("--device", "cuda", "--golden", "/golden")
+    assert [name for name, stage in stages_of_a_gpu.items() if stage.outcome] == ["parity_tf32"]
+
+
+def test_modules_that_the_caller_finds_are_found_by_the_stages(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run_stage(Stage("imports", python("import only_here, tools.gpu_check"), 60), tmp_path, 60)["status"] == "ok"
+
+
 def test_stages_after_the_time_is_up_are_skipped(tmp_path):
     result = run_stage(Stage("late", python(""), 30), tmp_path, 0.0)
     assert (result["status"], result["why"]) == ("skipped", "no time was left")

@@ -111,13 +111,13 @@ def _compare_dff(recording: Recording, network: GoldenNetwork, images: Tensor) -
     compare_every(recording, "cur_scale_map", scale, 16)
     _compare_grid(recording, flow)
     compare_every(recording, "cur_warped", flow_warp(key.features, flow), 8)
-    current = model.propagate(frames[-1:], halves[-1:], [[(key, 1.0)]])
+    current = model.propagate(frames[-1:], [[(key, 1.0)]])
     compare_every(recording, "cur_conv_feat", current, step)
 
     found = _detections(model, frames, batch_images=len(images))
     _compare_detector(recording, _Image(model.detector, key.features, "key_"), found[:1])
     _compare_detector(recording, _Image(model.detector, current, "cur_"), found[-1:])
-    moved = model.propagate(frames[1:], halves[1:], [[(key, 1.0)]] * len(frames[1:]))
+    moved = model.propagate(frames[1:], [[(key, 1.0)]] * len(frames[1:]))
     together = torch.cat((key.features, moved))
     _compare_detector(recording, _Image(model.detector, together, "batch_"), found)
 

@@ -1,0 +1,116 @@
+"""The methods compiled and on a GPU: features of a clip in every form against the CPU's own, and losses."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from lib.models.inference_form import prepare_for_inference
+from lib.models.precision import set_precision
+from lib.models.video_model import VideoModel
+from tests.models.small import random_batch, random_frames, small_rfcn
+from tests.models.small_video import small_dff, small_fgfa
+
+METHODS = {"rfcn": small_rfcn, "dff": small_dff, "fgfa": small_fgfa}
+SIZE, FRAMES = (96, 128), 8
+
+
+@pytest.fixture
+def cuda():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_stays():
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture(params=METHODS)
+def model(request) -> VideoModel:
+    return METHODS[request.param]().eval()
+
+
+def features_of(model: VideoModel, batch_images: int) -> list[torch.Tensor]:
+    """The features (C, h, w) that each frame of a clip is detected in, all of them read after the clip's end."""
+    frames = random_frames([SIZE] * FRAMES)
+    clip = model.begin_clip(batch_images, inside=True)
+    with torch.inference_mode():
+        answers = [one for frame in frames for one in clip.add(frame)] + clip.close()
+    answered = [frame for one in answers for frame in one.frames]
+    assert [frame.index for frame in answered] == list(range(FRAMES))
+    for one in answers:
+        assert one.boxes.isfinite().all()
+        torch.testing.assert_close(one.probabilities.sum(2).cpu(), torch.ones(one.probabilities.shape[:2]))
+    return [frame.inside.features.float().cpu() for frame in answered]
+
+
+def assert_near(found: list[torch.Tensor], expected: list[torch.Tensor], tolerance: float) -> None:
+    for n, (own, other) in enumerate(zip(found, expected, strict=True)):
+        assert (own - other).abs().max() < tolerance * other.abs().max(), f"frame {n}"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("precision", "tolerance", "compiled", "batch_images"),
+    [
+        ("float32", 1e-3, "off", 1),
+        ("float32", 1e-3, "off", 3),
+        ("bfloat16", 0.1, "off", 3),
+        ("bfloat16", 0.1, "on", 1),
+        ("float32", 1e-3, "graphs", 1),
+    ],
+)
+def test_features_are_those_of_the_cpu(cuda, model, precision, tolerance, compiled, batch_images):
+    expected = features_of(prepare_for_inference(copy.deepcopy(model)), batch_images)
+    reduced = set_precision(precision, cuda)
+    found = features_of(prepare_for_inference(model.to(cuda), reduced, compiled), batch_images)
+    assert_near(found, expected, tolerance)
+
+
+def test_compiled_features_are_those_of_the_form_that_is_not():
+    model = small_dff().eval()
+    expected = features_of(prepare_for_inference(copy.deepcopy(model)), 1)
+    assert_near(features_of(prepare_for_inference(model, compiled="on"), 1), expected, 1e-4)
+
+
+@pytest.mark.gpu
+def test_nothing_waits_for_the_gpu_between_a_frame_and_its_raw_detections(cuda, model):
+    prepare_for_inference(model.to(cuda))
+    frames = random_frames([SIZE] * 12)
+    clip = model.begin_clip(2)
+    answers = []
+    with torch.inference_mode():
+        for frame in frames[:6]:  # the first calls choose kernels and take memory
+            clip.add(frame)
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for frame in frames[6:]:
+                answers += clip.add(frame)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert answers
+
+
+@pytest.mark.gpu
+def test_losses_and_gradients_are_those_of_the_cpu(cuda, model):
+    batch = random_batch([2, 1], *SIZE)
+    together = {"RFCN": 1, "DFF": 2, "FGFA": 3}[type(model).__name__]
+    generator = torch.Generator().manual_seed(0)
+    batch.frames = torch.randn(2, together, 3, *SIZE, generator=generator)
+    batch.same_frame = torch.zeros(2, together - 1, dtype=torch.bool)
+    on_gpu = copy.deepcopy(model).to(cuda)
+    found = on_gpu.losses(batch.to(cuda), np.random.RandomState(0))
+    expected = model.losses(batch, np.random.RandomState(0))
+    assert set(found) == set(expected)
+    for name in (name for name in expected if name.endswith("_loss")):
+        torch.testing.assert_close(found[name].cpu(), expected[name], rtol=1e-2, atol=1e-4, msg=name)
+    sum(found[name] for name in found if name.endswith("_loss")).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in on_gpu.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in on_gpu.parameters())
