@@ -34,7 +34,8 @@ class InsidePanels:
     """Adds panels to the pictures of one video, whose frames carry `Frame.inside`.
 
     chosen: some of `PANELS`, or ("all",) for those that the method has. Colours mean the same in all frames: those of
-    the features are three principal components of the first frame's, and the scale of the flow only grows.
+    the features are three principal components of the first frame's, and the scale of the flow only grows. That of the
+    weights is each frame's own, and its caption says which.
     """
 
     def __init__(self, chosen: tuple[str, ...]) -> None:
@@ -124,17 +125,19 @@ class InsidePanels:
         shares = inside.weights.float().mean(dim=(1, 2)).cpu().numpy()  # (n,)
         offsets = [index - frame.index for index in inside.references]
         self._reach = max(self._reach, *(abs(offset) for offset in offsets))
-        full = 2 / (2 * self._reach + 1)  # twice the share of each where all have the same
+        # Twice the share of each where all have the same, or more: at the ends of a video the first or last frame also
+        # has the shares of those that are missing
+        full = max(2 / (2 * self._reach + 1), float(shares.max()))
         strip = np.full((*size_hw, 3), _DARK, np.uint8)
         rows, slot = size_hw[0] * 2 // 3, size_hw[1] / (2 * self._reach + 1)
         for offset, share in zip(offsets, shares, strict=True):
             left, right = (round((offset + self._reach + part) * slot) for part in (0.15, 0.85))
-            top = round((rows - 4) * (1 - min(1.0, float(share) / full))) + 4
+            top = round((rows - 4) * (1 - float(share) / full)) + 4
             cv2.rectangle(strip, (left, top), (right, rows), _OWN if offset == 0 else _BAR, cv2.FILLED)
-        text = (
-            f"share of frames {frame.index - self._reach} to {frame.index + self._reach} in the average (own: orange)"
-        )
-        return draw_caption(strip, f"{text}, full height {100 * full:.0f} %")
+        first, last = min(inside.references), max(inside.references)
+        which = f"frames {first} to {last}" if first < last else f"frame {first}"
+        text = f"share of {which} in the average (own: orange), full height {100 * full:.0f} %"
+        return draw_caption(strip, text)
 
 
 def _inside_of(frame: Frame) -> Inside:

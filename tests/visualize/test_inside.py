@@ -88,6 +88,42 @@ def test_bars_are_as_high_as_the_shares():
     assert len({*strip[rows - 2, 110]}) == 1
 
 
+def bar_heights(strip, columns):
+    rows = len(strip) * 2 // 3
+    return [(strip[:rows, column].max(axis=1) > 100).sum() for column in columns]
+
+
+def test_no_bar_is_cut_off_at_the_ends_of_a_video():
+    panels, large = InsidePanels(("weights",)), np.full((480, 700, 3), 100, np.uint8)
+    columns, full = [50 + 100 * place for place in range(7)], 80 * 2 // 3 - 4
+    shares = torch.tensor([0.6, 0.2, 0.15, 0.05]).view(4, 1, 1).expand(4, 4, 6)
+    first = frame_of(0, references=[0, 1, 2, 3], flow=flow_of(0, 0, 4), weights=shares)
+    heights = bar_heights(panels.compose(large, first)[480:], columns)
+    np.testing.assert_allclose(heights, [0, 0, 0, full, full / 3, full / 4, full / 12], atol=2)
+    equal = torch.full((7, 4, 6), 1 / 7)
+    later = frame_of(3, references=[3, 0, 1, 2, 4, 5, 6], flow=flow_of(0, 0, 7), weights=equal)
+    heights = bar_heights(panels.compose(large, later)[480:], columns)
+    np.testing.assert_allclose(heights, [full / 2] * 7, atol=2)
+
+
+@pytest.mark.parametrize(
+    ("index", "references", "caption"),
+    [
+        (0, [0, 1, 2], "share of frames 0 to 2 in the average (own: orange), full height 60 %"),
+        (0, [0], "share of frame 0 in the average (own: orange), full height 100 %"),
+        (9, [9, 7, 8], "share of frames 7 to 9 in the average (own: orange), full height 60 %"),
+    ],
+)
+def test_the_caption_names_the_frames_that_are_there(index, references, caption, monkeypatch):
+    captions = []
+    monkeypatch.setattr("lib.visualize.inside.draw_caption", lambda strip, text: captions.append(text) or strip)
+    shares = torch.tensor([0.6, 0.2, 0.2] if len(references) == 3 else [1.0]).view(-1, 1, 1)
+    weights = shares.expand(len(references), 4, 6)
+    frame = frame_of(index, references=references, flow=flow_of(0, 0, len(references)), weights=weights)
+    InsidePanels(("weights",)).compose(picture(), frame)
+    assert captions == [caption]
+
+
 def test_key_frames_are_marked():
     panels = InsidePanels(("keys",))
     key = panels.compose(picture(), frame_of(10, True))
