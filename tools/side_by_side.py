@@ -3,7 +3,7 @@
 With --methods each method answers every frame in turn, so that the times printed at the end compare also on a busy
 machine. METHOD alone is the detector that comes with the repository; METHOD=FILE another checkpoint. Clips are given as
 TITLE=FILE, such as the demo.mp4 that a demo script wrote. A contact sheet is written beside the clip, as a PNG of the
-same name.
+same name. Ctrl-C ends both after the frame in hand.
 
 Example: python tools/side_by_side.py --methods rfcn dff fgfa --source my.mp4 --out methods.mp4
 Example: python tools/side_by_side.py --methods rfcn dff=my_dff.pth --out methods.mp4
@@ -24,6 +24,7 @@ from lib.command_line import count, positive_count, rate, run_script, share
 from lib.data.video import DEFAULT_FPS, FrameSource, SourceError, open_frames
 from lib.engine.device import default_device
 from lib.engine.inference import Timing
+from lib.engine.interruption import StopRequest
 from lib.engine.run import METHODS
 from lib.engine.shipped import shipped_clips, shipped_detector
 from lib.files import check_output
@@ -104,15 +105,26 @@ def annotated(detector: VideoDetector, source: FrameSource, limit: int, timing: 
 
 
 def join(columns: Sequence[Column], out: Path, fps: float = 0.0, codec: str = "h264", on_sheet: int = 4) -> list[Path]:
-    """Write the clip and its contact sheet; returns their paths. Raises SourceError for different lengths."""
+    """Write the clip and its contact sheet; returns their paths. Raises SourceError for different lengths.
+
+    Ctrl-C and SIGTERM end both after the frame in hand and keep what is there, and a line says so; before the first
+    frame a second Ctrl-C raises KeyboardInterrupt, and nothing is kept.
+    """
     sheet_path = out.with_suffix(".png")
     check_output(sheet_path)
     sheet = ContactSheet(on_sheet, width=min(1920, 480 * len(columns)))
     titles = [column.title for column in columns]
-    with VideoWriter(out, fps or columns[0].fps or DEFAULT_FPS, codec) as video:
-        for number, pictures in enumerate(tqdm(_together(columns), unit="frame", total=columns[0].length)):
-            video.write(side_by_side(pictures, titles))
-            sheet.add(side_by_side(pictures, [f"{title}, frame {number}" for title in titles]), "")
+    with StopRequest() as stop, VideoWriter(out, fps or columns[0].fps or DEFAULT_FPS, codec) as video:
+        try:
+            for number, pictures in enumerate(tqdm(_together(columns), unit="frame", total=columns[0].length)):
+                sheet.add(side_by_side(pictures, [f"{title}, frame {number}" for title in titles]), "")
+                video.write(side_by_side(pictures, titles))
+                if stop.signal_number is not None:
+                    raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if video.count == 0:
+                raise
+            print(f"interrupted: keeping the first {video.count} frames")
     sheet.write(sheet_path)
     return [out, sheet_path]
 

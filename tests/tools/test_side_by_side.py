@@ -1,10 +1,13 @@
 """Clips side by side: every frame of each, in order, and an error for clips that do not belong together."""
 
+import os
+import signal
+
 import cv2
 import numpy as np
 import pytest
 
-from lib.data.video import FrameSource
+from lib.data.video import FrameSource, SourceFrame
 from lib.engine import shipped
 from lib.errors import InputError
 from tests.models.small_checkpoints import METHODS, clip, write_checkpoint
@@ -46,6 +49,36 @@ def test_clips_of_other_lengths_are_refused_and_nothing_is_left(clips):
     assert not list(clips.glob("*joined*"))
     with pytest.raises(InputError, match="'nothing' is not TITLE=FILE"):
         main(["nothing", "--out", str(out)])
+
+
+def grey_frames(signals):
+    """A source of 30 grey frames that sends the process SIGINT before frame N, `signals[N]` times."""
+
+    def read():
+        for number in range(30):
+            for _ in range(signals.get(number, 0)):
+                os.kill(os.getpid(), signal.SIGINT)
+            yield SourceFrame(str(number), np.full((48, 64, 3), 8 * number, np.uint8))
+
+    return FrameSource("made-up frames", None, 30, read)
+
+
+@pytest.mark.parametrize(("signals", "kept"), [({3: 1}, 4), ({3: 2}, 3)], ids=["once", "twice"])
+def test_an_interrupt_keeps_the_frames_that_are_there(signals, kept, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("tools.side_by_side.open_frames", lambda file: grey_frames(signals if file == "b" else {}))
+    main(["A=a", "B=b", "--out", str(tmp_path / "joined.mp4")])
+    out = capsys.readouterr().out
+    assert f"interrupted: keeping the first {kept} frames\n" in out
+    assert f"written: {tmp_path / 'joined.mp4'}, {tmp_path / 'joined.png'}" in out
+    assert round(cv2.VideoCapture(str(tmp_path / "joined.mp4")).get(cv2.CAP_PROP_FRAME_COUNT)) == kept
+    assert cv2.imread(str(tmp_path / "joined.png")) is not None
+
+
+def test_an_interrupt_before_the_first_frame_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tools.side_by_side.open_frames", lambda file: grey_frames({0: 2}))
+    with pytest.raises(KeyboardInterrupt):
+        main(["A=a", "B=b", "--out", str(tmp_path / "joined.mp4")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_outputs_are_checked_first(clips):
