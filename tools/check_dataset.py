@@ -1,8 +1,8 @@
 """Check a data set: count objects by class, list and motion, and name everything that is missing, broken or left out.
 
 The exit status is 1 if something is wrong: a file that is missing or cannot be read, an impossible box, a video with
-gaps or of another length than the list says. Items that are only left out, such as objects outside the class list, are
-listed too.
+gaps or of another length than the list says, a list without one object of the class list. Items that are only left out
+are listed too: objects outside the class list, classes that no object has, and names that are spelt otherwise.
 
 Example: python tools/check_dataset.py --dataset-path data/ILSVRC2015
 Example: python tools/check_dataset.py --dataset-path data/mine --image-set VID_val_videos --images --json check.json
@@ -25,6 +25,7 @@ from lib.command_line import (
 )
 from lib.data.classes import Classes, load_classes
 from lib.data.dataset_check import LEFT_OUT, WRONG, SetCheck, check_image_set, count_findings, find_image_sets
+from lib.errors import some_of
 from lib.evaluation.motion import motion_of
 from lib.files import check_output, write_json
 from lib.structures import GroundTruth
@@ -73,6 +74,11 @@ def counts(check: SetCheck, classes: Classes) -> dict[str, dict[str, int]]:
     return found
 
 
+def absent_classes(per_class: dict[str, dict[str, int]], classes: Classes) -> list[str]:
+    """The display names of the classes that no object has."""
+    return [name for name in classes.names if name not in per_class]
+
+
 def describe(check: SetCheck, per_class: dict[str, dict[str, int]], classes: Classes, show: int) -> str:
     """The table of an image set, and its findings, `show` of each kind (0: all)."""
     videos = f" of {int(check.videos[-1]) + 1} videos" if check.videos is not None else ""
@@ -85,7 +91,10 @@ def describe(check: SetCheck, per_class: dict[str, dict[str, int]], classes: Cla
         known = check.index.frame_of_object()[check.index.labels(classes) > 0]
         rows[-1][1]["frames"] = len(np.unique(known))  # one with two classes is in the rows of both
         lines += [f"  {name:<{width}}" + "".join(f" {row[c]:>9}" for c in columns) for name, row in rows]
-        lines.append(f"  {len(per_class)} of {len(classes.names)} classes")
+    if check.index is not None:
+        absent = absent_classes(per_class, classes)
+        without = f"; no object of {some_of(absent, show or len(absent))}" if absent else ""
+        lines.append(f"  {len(per_class)} of {len(classes.names)} classes{without}")
     order = list(WRONG | LEFT_OUT)
     findings = sorted(check.findings, key=lambda finding: order.index(finding.kind))
     for kind, group in groupby(findings, key=lambda finding: finding.kind):
@@ -107,19 +116,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root = args.dataset_path
     classes = load_classes(args.classes, root)
     names = args.image_set or find_image_sets(root)
-    report, wrong = [], 0
+    report, wrong, similar = [], 0, 0
     for name in names:
         check = check_image_set(root, name, classes, args.images, args.annotations_only, args.workers)
         per_class = counts(check, classes) if check.index else {}
         print(describe(check, per_class, classes, args.show), flush=True)
         wrong += sum(finding.wrong for finding in check.findings)
+        similar += sum(finding.kind == "similar name" for finding in check.findings)
         report.append({
             "image_set": name, "frames": check.frames,
             "videos": None if check.videos is None else int(check.videos[-1]) + 1,
-            "classes": per_class, "counts": count_findings(check.findings),
+            "classes": per_class, "classes_without_objects": absent_classes(per_class, classes),
+            "counts": count_findings(check.findings),
             "findings": [finding._asdict() | {"wrong": finding.wrong} for finding in check.findings],
         })  # fmt: skip
-    print(f"{wrong} things are wrong" if wrong else "nothing is wrong")
+    but = ", but look at the names that are like those of the class list ('did you mean', above)" if similar else ""
+    print(f"{wrong} things are wrong" if wrong else f"nothing is wrong{but}")
     if args.json:
         write_json(args.json, {"dataset_path": root, "wrong": wrong, "image_sets": report})
     return 1 if wrong else 0

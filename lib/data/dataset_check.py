@@ -6,6 +6,7 @@ Loading stops at the first fault; this check reports all of them, each with its 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +23,7 @@ from lib.data.classes import Classes
 from lib.data.frame_files import FrameFilesError, is_image_name
 from lib.data.image_sets import DatasetError, ImageSet, frame_stem, load_image_set
 from lib.data.transforms import ImageError, read_image
+from lib.errors import some_of
 
 _CHUNK = 200
 _NO_ANNOTATION = Annotation(1, 1, [], [], [], [], [])
@@ -38,9 +40,11 @@ WRONG = {
     "gap": "gap in the frame numbers of a video",
     "length": "video of another length than the list says",
     "impossible box": "box outside its image, or inside out: training drops it",
+    "nothing usable": "list without one object to train on or to evaluate with",
 }
 LEFT_OUT = {
     "repeated": "list line that is there more than once",
+    "similar name": "annotation name that is not in the class list, but like one that is: dropped",
     "unknown class": "object outside the class list: dropped",
     "clipped box": "box that reaches over the edge of its image: training clips it",
     "no object": "frame without an object of a known class: training drops it, evaluation counts it",
@@ -107,6 +111,9 @@ def check_image_set(
     check.findings += findings
     broken = {finding.place for finding in findings if finding.kind in ("no annotation", "bad annotation")}
     check.findings += _objects(check.index, classes, [image_set.annotation_path(stem) for stem in stems], broken)
+    check.findings += _names(check.index, classes, image_set.path)
+    if len(broken) < len(set(stems)):  # otherwise that is what is wrong
+        check.findings += _nothing_usable(check.index, classes, image_set.path)
     if image_set.kind == "DET":  # stills have no tracks
         check.findings = [finding for finding in check.findings if finding.kind != "no track"]
     return check
@@ -267,6 +274,44 @@ def _objects(index: AnnotationIndex, classes: Classes, paths: Sequence[str], bro
             yield Finding(
                 "no object", paths[frame], f"{every[frame]} of other classes" if every[frame] else "no object at all"
             )
+
+
+def _names(index: AnnotationIndex, classes: Classes, path: str) -> Iterator[Finding]:
+    """The names of objects that differ from a class, or from its display name, in nothing but how they are spelt."""
+    meant = {
+        _spelt_alike(spelling): name
+        for spellings in (classes.names, classes.annotation_names)
+        for spelling, name in zip(spellings, classes.annotation_names, strict=True)
+    }
+    objects = np.bincount(index.name_ids, minlength=len(index.names)).tolist()
+    for name, count in zip(index.names.tolist(), objects, strict=True):
+        like = meant.get(_spelt_alike(name))
+        if like is not None and name not in classes.labels:
+            detail = (
+                f"{count} x '{name}': did you mean '{like}'? Class list and annotations must agree letter by letter"
+            )
+            yield Finding("similar name", path, detail)
+
+
+def _spelt_alike(name: str) -> str:
+    """`name` without what a person may write differently: capitals, blanks, underscores, hyphens."""
+    return re.sub(r"[\s_-]", "", name).casefold()
+
+
+def _nothing_usable(index: AnnotationIndex, classes: Classes, path: str) -> Iterator[Finding]:
+    """A list none of whose objects is of a known class and at least partly in its image, and why."""
+    _, inside = index.training_boxes()
+    known = index.labels(classes) > 0
+    if (known & inside).any():
+        return
+    if known.any():
+        why = "none of its boxes lies in its image"
+    elif len(known):
+        names = (some_of([f"'{name}'" for name in names]) for names in (index.names.tolist(), classes.annotation_names))
+        why = "its objects are named {}, and the class list has {}: correct classes.txt or --classes".format(*names)
+    else:
+        why = "no annotation file of it has an object"
+    yield Finding("nothing usable", path, why)
 
 
 def find_image_sets(root: str | os.PathLike) -> list[str]:

@@ -129,6 +129,55 @@ def test_boxes_that_are_impossible(toy):
     ]
 
 
+def test_a_list_without_one_object_of_the_class_list_is_wrong(toy, capsys):
+    (toy / "classes.txt").write_text("N02691156 airplane\nTruck\n")
+    status, sets, findings = run(toy, "--image-set", "VID_train")
+    assert status == 1
+    assert (sets[0]["classes"], sets[0]["classes_without_objects"]) == ({}, ["airplane", "Truck"])
+    assert [finding for finding in findings if finding[0] in ("nothing usable", "similar name")] == [
+        (
+            "similar name",
+            "ImageSets/VID_train.txt",
+            "4 x 'n02691156': did you mean 'N02691156'? Class list and annotations must agree letter by letter",
+        ),
+        (
+            "nothing usable",
+            "ImageSets/VID_train.txt",
+            "its objects are named 'n02691156', and the class list has 'N02691156', 'Truck': correct classes.txt or "
+            "--classes",
+        ),
+    ]
+    printed = capsys.readouterr().out
+    assert "0 of 2 classes; no object of airplane, Truck" in printed
+    assert "nothing is wrong" not in printed
+
+
+def test_a_list_whose_frames_have_no_object_or_none_in_its_image_is_wrong(toy):
+    for number, objects in enumerate(([], [(AIRPLANE, (70, 0, 80, 9))])):
+        write_frame(toy, f"DET/train/e/{number}", objects)
+        write_list(toy, f"DET_{number}", [f"train/e/{number} 1"])
+    found = wrong_ones(toy, "--image-set", "DET_0", "DET_1")
+    assert [detail for kind, _, detail in found if kind == "nothing usable"] == [
+        "no annotation file of it has an object",
+        "none of its boxes lies in its image",
+    ]
+
+
+def test_annotation_files_that_are_all_missing_are_what_is_wrong(toy):
+    (toy / "Annotations/DET/train/s/one.xml").unlink()
+    write_list(toy, "DET_one", ["train/s/one 1"])
+    assert [kind for kind, _, _ in wrong_ones(toy, "--image-set", "DET_one")] == ["no annotation"]
+
+
+@pytest.mark.parametrize("name", ["Airplane", "air_plane", "air plane", "N02691156"])
+def test_a_name_that_is_nearly_a_class_is_asked_about_and_no_error_beside_usable_ones(toy, name, capsys):
+    write_frame(toy, "DET/train/s/two", [(name, (5, 6, 20, 21)), ("boat", (0, 0, 9, 9))])
+    status, sets, findings = run(toy, "--image-set", "DET_train")
+    assert (status, sets[0]["counts"]) == (0, {"similar name": 1, "unknown class": 2, "no object": 1})
+    assert f"1 x '{name}': did you mean 'n02691156'?" in next(d for kind, _, d in findings if kind == "similar name")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("nothing is wrong, but look at the names")
+
+
 def test_lists_that_are_wrong(toy):
     write_list(toy, "VID_a", ["val/b 1 0 3", "val/c 9 0 2", "val/none 6 0 2"])
     write_list(toy, "VID_b", ["val/b 1 0"])
