@@ -26,7 +26,7 @@ from lib.engine.device import default_device
 from lib.engine.inference import Timing
 from lib.engine.interruption import StopRequest
 from lib.engine.run import METHODS
-from lib.engine.shipped import shipped_clips, shipped_detector
+from lib.engine.shipped import limits_of_shipped, shipped_clips, shipped_detector
 from lib.files import check_output
 from lib.video_detector import VideoDetector, load_detector
 from lib.visualize.annotate import Annotator
@@ -79,8 +79,8 @@ def clip_columns(clips: Sequence[str]) -> list[Column]:
 
 
 def method_columns(args: argparse.Namespace) -> list[Column]:
-    """Detectors that run. Raises InputError."""
-    source = open_frames(args.source or shipped_clips()[0])
+    """Detectors that run; a line says where one of them is made for other frames. Raises InputError."""
+    source = open_frames(shipped_clips()[0] if args.source is None else args.source)
     if not source.repeatable:
         raise SourceError(f"{source.description}: each method reads the frames for itself; record them first")
     length = source.length_within(args.limit)
@@ -94,6 +94,9 @@ def method_columns(args: argparse.Namespace) -> list[Column]:
         timing = Timing()
         pictures = annotated(detector, source, args.limit, timing)
         columns.append(Column(_TITLES[name], pictures, source.fps, length, timing))
+    limits = limits_of_shipped(args.source, "for other objects give a detector of yours: METHOD=FILE")
+    if limits and any(given in METHODS for given in args.methods):
+        print(limits)
     return columns
 
 

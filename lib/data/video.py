@@ -90,6 +90,10 @@ def open_frames(source: Source, rgb: bool = False) -> FrameSource:
     if not isinstance(source, (str, os.PathLike)):
         return _iterable_source(source, rgb)
     text = os.fspath(source)
+    if not text:
+        raise SourceError(
+            "the source is an empty name; give a folder of images, a pattern, a video file, a stream or camera:0"
+        )
     if text.startswith("camera:"):
         return _camera_source(text)
     if "://" in text:

@@ -13,7 +13,7 @@ from lib.engine.demo import DemoOutput
 from lib.engine.demo_arguments import demo_settings, file_score
 from lib.engine.live import Window, show_live
 from lib.engine.run import Method, Run
-from lib.engine.shipped import shipped_clips, shipped_detector
+from lib.engine.shipped import limits_of_shipped, shipped_clips, shipped_detector
 from lib.video_detector import VideoDetector
 from lib.visualize.inside import ShowError
 
@@ -26,8 +26,10 @@ def run_demo(method: Method, arguments: argparse.Namespace, batch_images: int = 
     Without weights and configuration it takes the method's shipped detector, without a source the shipped clips.
     batch_images: frames that go through the network together. Raises InputError.
     """
+    limits = ""
     if not (arguments.weights or arguments.cfg or arguments.random_weights):
         arguments.weights = str(shipped_detector(method.name))
+        limits = limits_of_shipped(arguments.source, "for other objects give a detector of yours: --weights FILE")
     videos = list(_videos(method, arguments))
     window = Window() if arguments.live else None
     run = run_of(arguments, method, needs_weights=not arguments.random_weights)
@@ -39,6 +41,8 @@ def run_demo(method: Method, arguments: argparse.Namespace, batch_images: int = 
         batch_images=1 if arguments.live else batch_images,
     )
     print(_detector_words(run, detector))
+    if limits:
+        print(limits)
     for source, folder in videos:
         if window is not None:
             shown = show_live(
@@ -60,7 +64,7 @@ def run_demo(method: Method, arguments: argparse.Namespace, batch_images: int = 
 
 def _videos(method: Method, arguments: argparse.Namespace) -> Iterator[tuple[FrameSource, Path]]:
     """Every video with the folder that its results go to."""
-    if arguments.source:
+    if arguments.source is not None:
         folder = Path(arguments.out) if arguments.out else OUTPUT / method.name / source_name(arguments.source)
         yield open_frames(arguments.source), folder
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lib.data.video import SourceError, natural_key
@@ -30,6 +31,18 @@ def shipped_clips() -> list[Path]:
     if not clips:
         raise SourceError(f"{folder}: there are no clips, which come with the repository; give frames with --source")
     return clips
+
+
+def limits_of_shipped(source: str | None, cure: str) -> str:
+    """A line that says what the shipped detectors know, for `source` of the user's, and ends with `cure`.
+
+    "" for the shipped clips, which None stands for.
+    """
+    if source is None or Path(os.path.abspath(source)).is_relative_to(CLIPS):
+        return ""
+    return (
+        f"the detector that comes with the repository knows ten kinds of drawn objects only (model/README.md); {cure}"
+    )
 
 
 def _shown(path: Path) -> Path:

@@ -101,7 +101,7 @@ def test_what_is_no_file_is_refused(tmp_path):
         ("x" * 5000, "cannot be opened .File name too long"),
         (str(tmp_path / ("y" * 300)), "cannot be opened .File name too long"),
         ("nul\0.mp4", "no such file|cannot be opened"),
-        ("", "no such file|holds no image"),
+        ("", "the source is an empty name; give a folder"),
         ("[", "matches no image|no such file"),
         ("concat:/etc/passwd", "no such file"),
         ("camera:-1", "a camera is camera:NUMBER"),

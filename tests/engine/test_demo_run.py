@@ -84,6 +84,31 @@ def test_weights_alone_and_source_alone(here, repository, capsys):
     assert len(boxes_in(here / "b")) == 1
 
 
+def test_a_line_says_what_the_shipped_detector_knows_of_frames_of_the_users(here, repository, capsys):
+    line = (
+        "knows ten kinds of drawn objects only (model/README.md); for other objects give a detector of yours: --weights"
+    )
+    (here / "mine").mkdir()
+    cv2.imwrite(str(here / "mine" / "0.png"), clip(1)[0])
+    rfcn_demo([*QUICK, "--source", "mine"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("detector: ")
+    assert line in lines[1]
+    for others in (
+        ["--source", str(repository / "data" / "demo" / "clip2")],
+        ["--source", "mine", "--weights", str(repository / "rfcn.pth")],
+        [],
+    ):
+        rfcn_demo([*QUICK, *others])
+        assert line not in capsys.readouterr().out
+
+
+def test_an_empty_source_is_not_the_shipped_clips(here):
+    with pytest.raises(SourceError, match="the source is an empty name"):
+        rfcn_demo([*QUICK, "--source", ""])
+    assert not list(here.iterdir())
+
+
 def test_what_is_missing_is_one_clear_error(here, repository, monkeypatch):
     monkeypatch.setattr(shipped, "CLIPS", here / "data" / "demo")
     with pytest.raises(SourceError, match=r"^data.demo: there are no clips.*give frames with --source"):

@@ -108,9 +108,14 @@ def test_methods_run_on_the_same_frames(clips, detectors, monkeypatch, capsys):
     frame = reader.read()[1]
     assert frame.shape == (480, 3 * 640, 3)
     np.testing.assert_allclose(frame[:400, :640].mean(), frame[:400, 1280:].mean(), atol=2)  # no boxes: the same frame
-    lines = capsys.readouterr().out.splitlines()
+    limits, *lines = capsys.readouterr().out.splitlines()
+    assert "ten kinds of drawn objects only (model/README.md); for other objects give a detector of yours" in limits
     assert [line.split()[0] for line in lines[:3]] == ["R-FCN", "DFF", "FGFA"]
     assert lines[0].endswith("1.00x")
+    main(["--methods", f"dff={detectors['dff']}", *source, "--limit", "1", "--out", str(out)])
+    assert "drawn objects" not in capsys.readouterr().out
+    with pytest.raises(InputError, match="the source is an empty name"):
+        main(["--methods", "rfcn", "--source", "", "--out", str(out)])
 
 
 def test_methods_that_cannot_be_run_are_named(clips, detectors, monkeypatch, capsys):
