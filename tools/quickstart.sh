@@ -98,13 +98,13 @@ if [ "${FLOW_BOUNDS:-0}" != 0 ]; then
         "FGFA, zero flow=${FGFA_TEST}_zero_flow" "FGFA, learned flow=$FGFA_TEST" "FGFA, true flow=${FGFA_TEST}_true_flow"
 fi
 
-step "A report on all of them"
-$PY tools/report.py "$RFCN_TEST" "$DFF_TEST" "$FGFA_TEST" "${FGFA_TEST}_seq_nms" --names R-FCN DFF FGFA "FGFA + Seq-NMS" \
-    --dataset-path data/synthetic_vid --out "$RUN/report.html"
-
 step "All methods (seed $SEED)"
 $PY tools/compare_methods.py --turns 3 --seed "$SEED" --json "$OUT/results.json" \
     "R-FCN=$RFCN_TEST" "DFF=$DFF_TEST" "FGFA=$FGFA_TEST" "FGFA + Seq-NMS=${FGFA_TEST}_seq_nms"
+
+step "A report on all of them"
+$PY tools/report.py "$RFCN_TEST" "$DFF_TEST" "$FGFA_TEST" "${FGFA_TEST}_seq_nms" --names R-FCN DFF FGFA "FGFA + Seq-NMS" \
+    --dataset-path data/synthetic_vid --speeds "$OUT/results.json" --out "$RUN/report.html"
 
 printf '\nDone in %ss. Look at:\n' "$SECONDS"
 printf '  %s\n' "$OUT/data.png" "$OUT/results.json" "$RUN/methods.mp4" "$RUN/methods.png" "$RUN/report.html"

@@ -12,7 +12,7 @@ import argparse
 import datetime
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +21,16 @@ from tqdm import tqdm
 from lib.command_line import add_evaluation_arguments, run_script
 from lib.data.classes import load_classes
 from lib.data.imagenet_vid import ImageNetVID
+from lib.errors import InputError
 from lib.evaluation.evaluate import Coverage, KnownMotion, find_motion
 from lib.evaluation.evaluation_data import EvaluationData
 from lib.evaluation.results_file import DETECTIONS, Unfinished, find_results
 from lib.evaluation.subset import detections_of_frames, truth_of_frames
-from lib.files import check_output, write_text
+from lib.files import check_output, read_json, write_text
 from lib.report.analysis import Analysis, analyse, size_ranges
 from lib.report.clips import ReportVideo
 from lib.report.page import SECTIONS, make_page
-from lib.report.provenance import find_provenance
+from lib.report.provenance import Provenance, find_provenance
 from lib.report.sections import Subject
 
 
@@ -38,6 +39,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("results", nargs="+", metavar="RESULTS", help="results file or folder, one for each run")
     parser.add_argument("-o", "--out", default="report.html", metavar="FILE", help="default: %(default)s")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs; default: what their paths differ in")
+    parser.add_argument(
+        "--speeds",
+        type=Path,
+        metavar="FILE",
+        help="ms a frame measured in turns, as tools/compare_methods.py --turns --json wrote them for runs of these "
+        "names; default: of each run's own test",
+    )
     parser.add_argument("--save-pngs", metavar="DIR", help="also write every picture to this folder")
     add_evaluation_arguments(parser)
     args = parser.parse_args(arguments)
@@ -80,7 +88,45 @@ class Run:
     found: Path | Unfinished
 
 
-def analyse_run(run: Run, data: EvaluationData, chosen: np.ndarray, motion: KnownMotion) -> Analysis:
+class SpeedsError(InputError):
+    """A file of --speeds that cannot be used; the message names it and what to do."""
+
+
+def read_speeds(path: Path) -> dict[str, dict[int, float]]:
+    """Milliseconds a frame by name and training seed, from the rows that `tools/compare_methods.py --json` wrote.
+
+    Raises SpeedsError.
+    """
+    what_to_do = "make it with tools/compare_methods.py --turns 3 --json"
+    speeds: dict[str, dict[int, float]] = {}
+    try:
+        for row in read_json(path, SpeedsError, what_to_do):
+            speeds.setdefault(row["method"], {})[int(row["seed"])] = float(row["ms_per_frame"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, SpeedsError):
+            raise
+        raise SpeedsError(f"{path}: not a file of rows with method, seed and ms_per_frame; {what_to_do}") from error
+    return speeds
+
+
+def with_speed(known: Provenance, name: str, speeds: dict[str, dict[int, float]], path: Path) -> Provenance:
+    """`known` with the speed of the run `name`: of its seed, or of the only one there is. Raises SpeedsError."""
+    of_run = speeds.get(name, {})
+    found = of_run.get(known.seed if known.seed is not None else -1)
+    if found is None and len(of_run) == 1:
+        (found,) = of_run.values()
+    if found is None:
+        raise SpeedsError(
+            f"{path}: has no speed of a run '{name}' with seed {known.seed}, but of "
+            f"{', '.join(f'{one!r} (seed {seed})' for one, seeds in speeds.items() for seed in seeds) or 'none'}; "
+            "give the runs the same --names"
+        )
+    return replace(known, ms_per_frame=found, in_turns=True)
+
+
+def analyse_run(
+    run: Run, origin: Provenance, data: EvaluationData, chosen: np.ndarray, motion: KnownMotion
+) -> Analysis:
     """The figures of one run on the frames `chosen` (F,) bool. Raises InputError."""
     whole = data.truth
     truth = whole if chosen.all() else truth_of_frames(whole, chosen)
@@ -89,7 +135,7 @@ def analyse_run(run: Run, data: EvaluationData, chosen: np.ndarray, motion: Know
         table = detections_of_frames(table.sorted_by_frame(), chosen)
     done = float((whole.videos < run.found.done).mean()) if isinstance(run.found, Unfinished) else 1.0
     sizes, _ = size_ranges(truth)
-    return analyse(run.name, os.fspath(run.found), find_provenance(run.path), truth, table, motion.motion, sizes, done)
+    return analyse(run.name, os.fspath(run.found), origin, truth, table, motion.motion, sizes, done)
 
 
 def subject_of(
@@ -107,17 +153,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     for path in filter(None, (args.out, args.save_pngs and os.path.join(args.save_pngs, "class_ap.png"))):
         check_output(path)
+    speeds = read_speeds(args.speeds) if args.speeds else {}
     paths = [Path(name, DETECTIONS) if Path(name).is_dir() else Path(name) for name in args.results]
     found = [find_results(path) for path in paths]
+    names = args.names or run_names(paths)
+    origins = [find_provenance(path) for path in paths]
+    if args.speeds:
+        origins = [with_speed(one, name, speeds, args.speeds) for one, name in zip(origins, names, strict=True)]
     data, clips = open_data(args)
     chosen = data.chosen_frames(found, args.videos)
     motion = find_motion(data.truth, args.motion_iou, chosen)
 
     analyses: list[Analysis] = []
     with tqdm(total=len(found) + len(SECTIONS), unit="part") as bar:
-        for name, path, results in zip(args.names or run_names(paths), paths, found, strict=True):
+        for name, origin, path, results in zip(names, origins, paths, found, strict=True):
             bar.set_description(name)
-            analyses.append(analyse_run(Run(name, path, results), data, chosen, motion))
+            analyses.append(analyse_run(Run(name, path, results), origin, data, chosen, motion))
             bar.update()
 
         def begun(section: str) -> None:

@@ -17,12 +17,14 @@ _SEED = re.compile(r"\bSEED: (\d+)")
 
 @dataclass(frozen=True)
 class Provenance:
-    """The origin of a run; None for what is unknown. ms_per_frame: of computation in the test, without reading."""
+    """The origin of a run; None for what is unknown. ms_per_frame: of computation, without reading, in the run's own
+    test, or where in_turns is set measured in turns with other runs."""
 
     config: str | None = None
     commit: str | None = None
     seed: int | None = None
     ms_per_frame: float | None = None
+    in_turns: bool = False
 
 
 def find_provenance(results: Path) -> Provenance:

@@ -24,7 +24,8 @@ def summary(subject: Subject, runs: Sequence[Analysis]) -> str:
 def _tile(run: Analysis, index: int) -> str:
     ms = run.provenance.ms_per_frame
     facts = [(result.range.name, per_cent(result.mean_ap).html) for result in run.motion[1:]]
-    facts += [("ms a frame", f"{ms:.1f}")] if ms is not None else []
+    how = "in turns" if run.provenance.in_turns else "its own test"  # which may have had the machine for itself or not
+    facts += [(f"ms a frame, {how}", f"{ms:.1f}")] if ms is not None else []
     listed = "".join(f"<div><dt>{text(name)}</dt><dd>{value}</dd></div>" for name, value in facts)
     share = f"<p class=note>{100 * run.done:.0f} % of the image set done</p>" if run.done < 1 else ""
     return (

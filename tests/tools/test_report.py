@@ -239,3 +239,32 @@ def test_errors_are_one_line(tmp_path, data):
             make(tmp_path, data, tmp_path / "absent.txt", *option)
     with pytest.raises(SystemExit):
         make(tmp_path, data, run, "--names", "a", "b")
+
+
+def test_speeds_measured_in_turns_take_the_place_of_each_test_s_own(tmp_path, data):
+    runs = [results_of(data, tmp_path, seed) for seed in range(2)]
+    for run, ms in zip(runs, (11.0, 22.0), strict=True):
+        (run.parent / "timing.json").write_text(json.dumps({"ms_per_frame": ms}))
+    names = ["--names", "R-FCN", "DFF"]
+    shown = words_of(make(tmp_path, data, *runs, *names))
+    assert "ms a frame, its own test 11.0" in shown
+    assert "ms a frame, its own test 22.0" in shown
+    speeds = tmp_path / "speeds.json"
+    rows = [("R-FCN", 0, 33.0), ("DFF", 0, 44.0), ("FGFA", 0, 55.0)]
+    speeds.write_text(json.dumps([{"method": m, "seed": s, "ms_per_frame": ms} for m, s, ms in rows]))
+    shown = words_of(make(tmp_path, data, *runs, *names, "--speeds", speeds))
+    assert "ms a frame, in turns 33.0" in shown
+    assert "ms a frame, in turns 44.0" in shown
+    assert "11.0" not in shown
+    rows = [{"method": "R-FCN", "seed": seed, "ms_per_frame": 1.0} for seed in (1, 2)]
+    for content, said in (
+        (
+            json.dumps(rows),
+            r"has no speed of a run 'R-FCN' with seed None, but of 'R-FCN' \(seed 1\), 'R-FCN' \(seed 2",
+        ),
+        ("{}", r"has no speed of a run 'R-FCN' with seed None, but of none"),
+        ('[{"method": "R-FCN"}]', "not a file of rows with method, seed and ms_per_frame"),
+    ):
+        speeds.write_text(content)
+        with pytest.raises(InputError, match=said):
+            make(tmp_path, data, *runs, *names, "--speeds", speeds)
