@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import pickle
 import re
 import zipfile
 from dataclasses import dataclass
@@ -142,6 +143,19 @@ class CheckpointFolder:
                 path.rename(aside / path.name)
         _LOGGER.warning("%s: training begins anew; the earlier one and its logs are now in %s", self.folder, aside)
 
+    def refuse_others(self) -> None:
+        """Raise CheckpointError where the folder has checkpoints of another training only, by their prefix: its log,
+        curves and metrics have the names that this one's will have."""
+        if not self.folder.is_dir() or self.existing():
+            return
+        pattern = re.compile(r"(.+)-(\d{4,}|latest)\.pth")
+        others = sorted(path for path in self.folder.iterdir() if pattern.fullmatch(path.name))
+        if others:
+            raise CheckpointError(
+                f"{others[-1]}: is of another training, and that of '{self.prefix}' would write to the same folder; "
+                "give it an output_path of its own"
+            )
+
     def existing(self) -> list[Path]:
         """The checkpoints of epochs, in order, followed by `latest` if it exists."""
         pattern = re.compile(re.escape(self.prefix) + r"-(\d{4,})\.pth")
@@ -199,15 +213,27 @@ def read_tensors(path: str | os.PathLike, what_to_do: str) -> Any:
                 raise ValueError(f"damaged: the checksum of '{damaged}' is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds of errors for a damaged file
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({reason}); {what_to_do}") from error
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({_reason(error)}); {what_to_do}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file is no checkpoint, without torch's advice to allow code in it."""
+    text = str(error).strip() or type(error).__name__
+    stranger = re.search(r"GLOBAL (\S+)", text)
+    if stranger:
+        return f"it holds an object of {stranger[1]} beside tensors, and loading such objects could run code"
+    is_pickles = isinstance(error, (pickle.UnpicklingError, EOFError, LookupError, UnicodeError))
+    if is_pickles or "weights_only" in text:
+        return "it is no file of weights that torch.save wrote, or is damaged"
+    return text.splitlines()[0]
 
 
 def read_identity(path: str | os.PathLike) -> Identity | None:
     """The identity in the file at `path`; None for MXNet's files and older checkpoints. Raises CheckpointError."""
     if is_params(path):
         return None
-    return Identity.of_content(read_tensors(path, "give a checkpoint"), path)
+    what_to_do = "give a file that training wrote, <model_prefix>-0001.pth for example, or MXNet's (.params)"
+    return Identity.of_content(read_tensors(path, what_to_do), path)
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:

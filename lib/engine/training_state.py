@@ -129,6 +129,7 @@ def prepare(
         epoch=cfg.TRAIN.begin_epoch,
         update=cfg.TRAIN.begin_epoch * per_epoch,
     )
+    run.checkpoints.refuse_others()
     # torchrun restarts all processes when one is lost: they continue from the newest checkpoint, even without RESUME
     if not cfg.TRAIN.RESUME and not processes.restarts:
         if processes.is_main:

@@ -1,8 +1,10 @@
 """Checkpoints: written whole, found again, checked, and saying what they are."""
 
 import errno
+import pickle
 import struct
 import zipfile
+from argparse import Namespace
 from functools import partial
 
 import pytest
@@ -78,6 +80,15 @@ def test_setting_aside_keeps_every_file(tmp_path):
     assert folder.newest() is None
 
 
+@pytest.mark.parametrize(("epoch", "batch", "name"), [(1, 0, "dff-0001.pth"), (0, 3, "dff-latest.pth")])
+def test_a_folder_with_another_training_alone_is_refused(tmp_path, epoch, batch, name):
+    CheckpointFolder(tmp_path / "none", "fgfa").refuse_others()
+    CheckpointFolder(tmp_path, "dff").save(content(epoch, batch, 5))
+    CheckpointFolder(tmp_path, "dff").refuse_others()
+    with pytest.raises(CheckpointError, match=f"{name}: is of another training, and that of 'fgfa' .* output_path"):
+        CheckpointFolder(tmp_path, "fgfa").refuse_others()
+
+
 @pytest.mark.parametrize("kind", [partial(OSError, errno.ENOSPC), RuntimeError])
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, kind):
     """torch's zip writer meets a full disk as a RuntimeError."""
@@ -108,6 +119,26 @@ def test_missing_and_damaged_files(tmp_path, load):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CheckpointError, match=r"a-0001\.pth: cannot be read as a checkpoint"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda path: path.write_text("# A page about weights\n"), "is no file of weights that torch.save wrote"),
+        (lambda path: path.write_text("hello"), "is no file of weights that torch.save wrote"),
+        (lambda path: path.write_bytes(pickle.dumps({"a": [1]}, protocol=4)), "is no file of weights"),
+        (lambda path: torch.save(nn.Linear(2, 2), path), r"an object of torch\.nn\S+\.Linear beside tensors"),
+        (lambda path: torch.save({"args": Namespace(a=1)}, path), r"an object of argparse\.Namespace beside tensors"),
+    ],
+)
+def test_the_reason_gives_no_advice_to_run_code_of_the_file(write, reason, tmp_path):
+    write(tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=reason) as error:
+        read_identity(tmp_path / "a.pth")
+    assert "weights_only" not in str(error.value)
+    assert str(error.value).endswith(
+        "give a file that training wrote, <model_prefix>-0001.pth for example, or MXNet's (.params)"
+    )
 
 
 def test_what_is_no_training_checkpoint_is_not_resumed(tmp_path):

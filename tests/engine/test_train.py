@@ -244,6 +244,15 @@ def test_beginning_anew_sets_earlier_checkpoints_aside(tmp_path):
     assert [p.name for p in tmp_path.glob("*.pth")] == ["tiny-latest.pth"]
 
 
+def test_another_training_s_folder_is_refused_and_left_as_it_is(tmp_path):
+    _, path = run(tmp_path, config())
+    files = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.name != "train.log"}
+    for more in ((), ("TRAIN.RESUME=true",)):
+        with pytest.raises(CheckpointError, match=rf"{path.name}: is of another training"):
+            run(tmp_path, config("TRAIN.model_prefix=other", *more))
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and p.name != "train.log"} == files
+
+
 def test_a_changed_configuration_is_named_on_resume(tmp_path, caplog):
     run(tmp_path, config())
     with caplog.at_level(logging.WARNING):
