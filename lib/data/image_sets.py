@@ -130,14 +130,35 @@ def load_image_set(root: str | os.PathLike, name: str) -> ImageSet:
     return ImageSet(root, name, str(path), columns, paths, lines, numbers, hashlib.sha256(raw).hexdigest())
 
 
-def _why_missing(root: Path, name: str) -> str:
-    """Why there is no such list, and the step that was left out."""
+def require_dataset(root: str | os.PathLike) -> None:
+    """Raise DatasetError where `root` is no folder, or has none of Data, Annotations and ImageSets.
+
+    Call it before what a data set may leave to a default, as its class list, is compared with anything.
+    """
+    why = _why_no_dataset(Path(root))
+    if why:
+        raise DatasetError(why)
+
+
+def _why_no_dataset(root: Path) -> str:
+    """Why `root` is no data set; "" where it looks like one."""
     if not root.is_dir():
         return f"there is no folder '{root}'; correct dataset.dataset_path or --dataset-path (data/README.md)"
+    if not any((root / part).is_dir() for part in ("Data", "Annotations", "ImageSets")):
+        return (
+            f"is '{root}' the folder with Data, Annotations and ImageSets? It has none of them; correct "
+            "dataset.dataset_path or --dataset-path (data/README.md)"
+        )
+    return ""
+
+
+def _why_missing(root: Path, name: str) -> str:
+    """Why there is no such list, and the step that was left out."""
+    why = _why_no_dataset(root)
+    if why:
+        return why
     lists = sorted(path.stem for path in (root / "ImageSets").glob("*.txt") if not path.name.startswith("."))
     if not lists:
-        if not any((root / tree).is_dir() for tree in ("Data", "Annotations")):
-            return f"is '{root}' the folder with Data, Annotations and ImageSets? (data/README.md)"
         return f"no list is there yet; make them: python tools/make_image_sets.py --dataset-path {root}"
     there = some_of(lists)
     if name.partition("_")[0] == "DET":

@@ -13,6 +13,7 @@ import torch
 
 from lib.config import Config, ConfigError, load_config, to_dict
 from lib.data.classes import Classes, load_classes, require_same_classes
+from lib.data.image_sets import require_dataset
 from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, read_identity
 from lib.engine.compatibility import require_same_function
 from lib.engine.distributed import Processes, joined, processes_from_environment
@@ -103,9 +104,18 @@ class Run:
     def dataset_classes(self) -> Classes:
         """The class list of the data set.
 
-        Raises ConfigError if dataset.NUM_CLASSES is another number, ClassListError if the weights were trained on other
-        classes.
+        Raises DatasetError if there is no data set that could have one, ConfigError if dataset.NUM_CLASSES is another
+        number, ClassListError if the weights were trained on other classes.
         """
+        dataset = self.cfg.dataset
+        if not dataset.CLASSES:
+            require_dataset(dataset.dataset_path)
+        classes = self._listed_classes()
+        if self.identity is not None:
+            require_same_classes(self.identity.classes, str(self.weights), classes, dataset.CLASSES or "the data set")
+        return classes
+
+    def _listed_classes(self) -> Classes:
         dataset = self.cfg.dataset
         classes = load_classes(dataset.CLASSES, dataset.dataset_path)
         if dataset.NUM_CLASSES not in (0, classes.num_classes):
@@ -113,13 +123,14 @@ class Run:
                 f"'dataset.NUM_CLASSES' is {dataset.NUM_CLASSES}, but the class list has {len(classes.names)} classes "
                 f"and the background: {classes.num_classes}; correct it or set it to 0"
             )
-        if self.identity is not None:
-            require_same_classes(self.identity.classes, str(self.weights), classes, dataset.CLASSES or "the data set")
         return classes
 
     def trained_classes(self) -> Classes:
-        """The classes that the weights were trained on; those of the configuration if the file does not name them."""
-        return self.dataset_classes() if self.identity is None else self.identity.classes
+        """The classes that the weights were trained on; those of the configuration if the file does not name them.
+
+        No data set need be there. Raises ConfigError as `dataset_classes`.
+        """
+        return self._listed_classes() if self.identity is None else self.identity.classes
 
     def identify(self, classes: Classes) -> Identity:
         """The identity that checkpoints of this run have."""

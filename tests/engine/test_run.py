@@ -11,7 +11,8 @@ import torch
 
 from fgfa.method import references as fgfa_references
 from lib.config import ConfigError, load_config
-from lib.data.classes import ClassListError
+from lib.data.classes import IMAGENET_VID, ClassListError
+from lib.data.image_sets import DatasetError
 from lib.engine.checkpoint import CheckpointError, CheckpointFolder
 from lib.engine.run import open_run
 from lib.engine.testing import folder_suffix
@@ -177,6 +178,20 @@ def test_the_same_classes_are_no_problem(tmp_path):
     path = write_checkpoint(tmp_path / "a.pth", "rfcn")
     run = open_run(RFCN, CPU, overrides=[class_file(tmp_path)], weights=str(path))
     assert run.dataset_classes() == CLASSES
+
+
+@pytest.mark.parametrize("with_identity", [True, False])
+def test_a_data_set_that_is_missing_is_not_called_one_with_other_classes(cfg_file, tmp_path, with_identity):
+    where = [f"dataset.dataset_path={tmp_path / 'nowhere'}", "dataset.NUM_CLASSES=6"]
+    weights = str(write_checkpoint(tmp_path / "a.pth", "rfcn")) if with_identity else None
+    run = open_run(RFCN, CPU, cfg_file, overrides=where, weights=weights, needs_weights=False)
+    with pytest.raises(DatasetError, match=r"^there is no folder '.*nowhere'; correct dataset\.dataset_path"):
+        run.dataset_classes()
+    (tmp_path / "nowhere").mkdir()
+    with pytest.raises(DatasetError, match=r"is '.*nowhere' the folder with Data.*correct dataset\.dataset_path"):
+        run.dataset_classes()
+    run = open_run(RFCN, CPU, cfg_file, overrides=where[:1], weights=weights, needs_weights=False)
+    assert run.trained_classes() == (CLASSES if with_identity else IMAGENET_VID), "which needs no data"
 
 
 def test_a_number_of_classes_is_checked(cfg_file, tmp_path):
