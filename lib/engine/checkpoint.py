@@ -223,7 +223,7 @@ def _reason(error: Exception) -> str:
     if stranger:
         return f"it holds an object of {stranger[1]} beside tensors, and loading such objects could run code"
     is_pickles = isinstance(error, (pickle.UnpicklingError, EOFError, LookupError, UnicodeError))
-    if is_pickles or "weights_only" in text:
+    if is_pickles or "weights_only" in text or "magic number" in text:
         return "it is no file of weights that torch.save wrote, or is damaged"
     return text.splitlines()[0]
 
