@@ -151,8 +151,8 @@ def load_detector(
 
     device: "cpu", "cuda" or "cuda:N"; default: a GPU if there is one. overrides: configuration values, such as
     "TEST.KEY_FRAME_INTERVAL=5". score_threshold: minimum score of detections. nms: IoU above which a box of lower score
-    is dropped; default: TEST.NMS of the configuration. precision: "float32", "tf32", "bfloat16" or "float16"; default:
-    PRECISION of the configuration. batch_images: frames that go through the network together.
+    is dropped; default: TEST.NMS of the configuration. precision: "float32", "tf32", "bfloat16", "float16" or "int8";
+    default: PRECISION of the configuration. batch_images: frames that go through the network together.
     cfg, method: YAML file and "rfcn", "dff" or "fgfa", for files without this information (older checkpoints, MXNet's
     .params); for a method of your own, its `Method`. Raises CheckpointError and ConfigError.
     """

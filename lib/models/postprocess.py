@@ -59,11 +59,11 @@ class PostProcess:
 
     def with_fixed_shapes(self, raw: RawDetections) -> list[Detections]:
         """Compute everything on the device of `raw`, with shapes that do not depend on values; copy once to the CPU."""
-        rows = self._rows(raw).cpu()
+        rows = self.rows(raw).cpu()
         found = [frame[frame[:, 5] > 0] for frame in rows]
         return [Detections(f[:, :4].contiguous(), f[:, 4].contiguous(), f[:, 5].long()) for f in found]
 
-    def _rows(self, raw: RawDetections) -> Tensor:
+    def rows(self, raw: RawDetections) -> Tensor:
         """(B, (K - 1) * R, 6): x1, y1, x2, y2, score, label; rows that are not detections have label 0."""
         by_class = _by_class(raw)
         order, found = self._kept(raw.boxes, by_class)

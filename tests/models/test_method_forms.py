@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lib.models.inference_form import prepare_for_inference
+from lib.models.postprocess import PostProcess, RawDetections
 from lib.models.precision import set_precision
 from lib.models.video_model import VideoModel
 from tests.models.small import random_batch, random_frames, small_rfcn
@@ -96,6 +97,33 @@ def test_nothing_waits_for_the_gpu_between_a_frame_and_its_raw_detections(cuda, 
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert answers
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_holds_the_heads_and_the_post_processing(cuda):
+    """From features to rows of detections nothing depends on values, so all of it can be captured."""
+    detector = prepare_for_inference(small_rfcn().eval().to(cuda)).detector
+    rule, frames = PostProcess(0.05, 0.3, 20), random_frames([SIZE])
+    features, other = torch.randn(2, 1, 32, 6, 8, device=cuda)
+    im_info = torch.tensor([[*SIZE, 1.0]], device=cuda)
+
+    def rows():
+        return rule.rows(RawDetections(frames, *detector.predict(features, im_info)))
+
+    with torch.inference_mode():
+        stream = torch.cuda.Stream()  # the first calls choose kernels, on another stream than the captured one
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            rows()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            captured = rows()
+        for given in (other, features.clone()):
+            features.copy_(given)
+            graph.replay()
+            torch.testing.assert_close(captured, rows(), rtol=1e-4, atol=1e-3)
+            assert (captured[..., 5] > 0).any()
 
 
 @pytest.mark.gpu
