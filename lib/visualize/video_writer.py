@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from lib.errors import InputError
-from lib.files import replacing
+from lib.files import OutputError, replacing
 from lib.visualize.clip import fit
 
 _log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ _ENCODERS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
 }
 # VP9 is the one codec of OpenCV's wheel that browsers play: it has no H.264 encoder, and MPEG-4 part 2 they refuse.
 _FOURCC = {".webm": "VP90", ".mp4": "vp09"}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class VideoError(InputError):
@@ -79,6 +80,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with ExitStack() as stack:
             self._temporary = stack.enter_context(replacing(self.path))
+            self._try_to_create()
             stack.push(self._finish)
             self._stack = stack.pop_all()
         return self
@@ -87,6 +89,21 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    def _try_to_create(self) -> None:
+        """Create the file before the work begins: an encoder's error would come later, and not say what is wrong.
+
+        Raises OutputError where the folder takes no file whatever its permissions say, as /proc does.
+        """
+        try:
+            self._temporary.touch()
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise OutputError(
+                f"{self.path}: the folder {self._temporary.parent} cannot be written to ({error.strerror}); give "
+                "another name"
+            ) from error
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         encoder, self._encoder = self._encoder, None
@@ -142,7 +159,7 @@ def _pyav_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES):
+        if isinstance(error, OSError) and error.errno in (*_FULL, errno.EACCES):
             raise
         raise VideoError(f"{path}: cannot be encoded ({error}); try another --codec") from error
 

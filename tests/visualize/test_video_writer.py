@@ -163,6 +163,13 @@ def test_what_an_encoder_refuses_is_a_clear_error(tmp_path, encoder, monkeypatch
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no /proc")
+def test_a_folder_that_takes_no_files_is_an_error_before_the_work(monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: True)  # as for root
+    with pytest.raises(OutputError, match=r"^/proc/clip\.mp4: the folder /proc cannot be written to"):
+        VideoWriter("/proc/clip.mp4", 5).__enter__()
+
+
 def test_lost_frames_are_noticed(tmp_path):
     def write_six_and_claim_twelve():
         with VideoWriter(tmp_path / "a.mp4", 5) as video:
