@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lib.checkpoints.torchvision_weights import is_torchvision_name
 from lib.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +101,24 @@ def test_files_that_a_page_names_exist(page):
         re.findall(r"`((?:configs|tools|rfcn|dff|fgfa|experiments|lib|tests|csrc|docs)/[\w./-]+\.\w+)`", _text(page))
     )
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_the_answer_on_own_classes_begins_from_weights_that_anybody_can_get():
+    """Its command ends in an error for who lacks the originals' backbone, unless it names torchvision's."""
+    answer = re.split(r"^### ", _text(ROOT / "docs/faq.md"), flags=re.M)[1]
+    assert answer.startswith("How do I train on my own classes?")
+    (words,) = (words for page, words in _commands() if page.name == "faq.md" and "dataset.NUM_CLASSES=0" in words)
+    assert shlex.join(words[1:]) in answer
+    presets = [words[n + 1] for n, word in enumerate(words) if word == "--preset"]
+    cfg = load_config(ROOT / words[words.index("--cfg") + 1], words[-2:], [ROOT / name for name in presets])
+    assert is_torchvision_name(cfg.network.pretrained)
+    assert (cfg.network.STYLE, cfg.dataset.image_set) == ("pytorch", "VID_train_15frames")
+
+
+def test_the_training_page_lists_every_preset():
+    table = _text(ROOT / "docs/training.md").partition("## Presets")[2]
+    named = set(re.findall(r"`(?:configs/presets/)?(\w+\.yaml)`", table))
+    assert named == {path.name for path in (ROOT / "configs/presets").glob("*.yaml")}
 
 
 def test_commands_and_links_were_found():

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lib.checkpoints.torchvision_weights import is_torchvision_name
+from lib.config import load_config
 from lib.evaluation.coco_boxes import corners
 from lib.importing.csv_boxes import CONVENTIONS
 from tests.pages import ROOT, walk
@@ -52,6 +54,18 @@ def test_the_demo_writes_what_the_page_lists(walked):
     names = {path.name for path in out.iterdir()}
     assert {"contact_sheet.png", "detections.json", "detections.csv"} <= names
     assert len(json.loads((out / "detections.json").read_text(encoding="utf-8"))["frames"]) == 8
+
+
+def test_real_data_can_begin_from_weights_that_anybody_can_get(tmp_path):
+    """The step's preset without the keys that are for the tiny data, and torchvision's backbone after it."""
+    step = re.split(r"^### ", TEXT, flags=re.M)[3]
+    (name,) = re.findall(r"For real data take `(\S+)`", step)
+    (preset,) = re.findall(r"configs/presets/\S+\.yaml", step)
+    (block,) = re.findall(r"<<'END'\n(.*?)^END", step, re.M | re.S)
+    (tmp_path / "mine.yaml").write_text(re.sub(r"(SCALES|  BATCH_IMAGES|  lr_step|  end_epoch|TRAIN):.*\n", "", block))
+    cfg = load_config(ROOT / name, ["dataset.NUM_CLASSES=0"], [tmp_path / "mine.yaml", ROOT / preset])
+    assert is_torchvision_name(cfg.network.pretrained)
+    assert (cfg.dataset.dataset_path, cfg.dataset.image_set) == ("data/mine", "VID_train_15frames")
 
 
 def test_the_table_of_conventions_is_right():

@@ -196,7 +196,11 @@ def _check_weights(network: dict) -> Iterator[Finding]:
     if network["pretrained_model"]:
         yield _check_file("detector weights", network["pretrained_model"], "correct network.pretrained_model")
     for key, subject, maker in (
-        ("pretrained", "backbone weights", "tools/pretrain_backbone.py"),
+        (
+            "pretrained",
+            "backbone weights",
+            "--preset configs/presets/torchvision_backbone.yaml, or tools/pretrain_backbone.py",
+        ),
         ("pretrained_flow", "flow network weights", "tools/pretrain_flownet.py"),
     ):
         if is_torchvision_name(network[key]):

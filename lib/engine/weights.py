@@ -48,7 +48,10 @@ def load_backbone(resnet: Backbone, path: str | os.PathLike) -> bool:
     A file with torchvision's names loads into a ResNet of style "pytorch" without conversion. Returns whether it was
     such a file. Raises CheckpointError for a ResNet of style "caffe", which would compute another function.
     """
-    what_to_do = "make one with tools/pretrain_backbone.py, or correct network.pretrained"
+    what_to_do = (
+        "correct network.pretrained, add --preset configs/presets/torchvision_backbone.yaml to begin from "
+        "torchvision's ImageNet weights, or make a file with tools/pretrain_backbone.py"
+    )
     state = read_weights(path, what_to_do, resnet, may_drop=CLASSIFIER)
     torchvisions = has_torchvision_names(state)
     load_state(resnet, _from_torchvision(state, resnet, path) if torchvisions else state, path)

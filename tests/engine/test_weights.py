@@ -77,6 +77,8 @@ def test_a_file_of_something_else(tmp_path):
     path = tmp_path / "a.pth"
     with pytest.raises(CheckpointError, match=r"a\.pth: there is no such file; give a file that training wrote"):
         load_weights(small_rfcn(), path)
+    with pytest.raises(CheckpointError, match=r"no such file; .*--preset configs/presets/torchvision_backbone\.yaml"):
+        load_backbone(small_rfcn().features.resnet, path)
     for something in ([1, 2], {"a": 1}, {1: torch.zeros(1)}, 7):
         save_tensors(something, path)
         with pytest.raises(CheckpointError, match=r"a\.pth: holds no weights by name"):
