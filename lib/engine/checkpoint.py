@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import logging
 import os
-import pickle
 import re
 import zipfile
 from dataclasses import dataclass
@@ -222,8 +221,8 @@ def _reason(error: Exception) -> str:
     stranger = re.search(r"GLOBAL (\S+)", text)
     if stranger:
         return f"it holds an object of {stranger[1]} beside tensors, and loading such objects could run code"
-    is_pickles = isinstance(error, (pickle.UnpicklingError, EOFError, LookupError, UnicodeError))
-    if is_pickles or "weights_only" in text or "magic number" in text:
+    is_unread = isinstance(error, (EOFError, LookupError, UnicodeError))
+    if is_unread or "weights_only" in text or "magic number" in text:
         return "it is no file of weights that torch.save wrote, or is damaged"
     return text.splitlines()[0]
 
