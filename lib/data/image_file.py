@@ -1,4 +1,4 @@
-"""Checks of the bytes of an image file before decoding: the size in its header, and whether a JPEG is cut off.
+"""What the bytes of an image file say without decoding: its size, a TIFF's type of pixels, whether a JPEG is cut off.
 
 OpenCV decodes a JPEG file that is cut off without an error; the missing part is grey.
 """
@@ -13,6 +13,9 @@ _JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SCAN, _END = 0xDA, 0xD9
+_TIFF_STARTS = {b"II*\0": "<", b"MM\0*": ">"}  # and the order of bytes
+_TIFF_BITS, _TIFF_KIND = 258, 339  # tags
+_TIFF_KINDS = {1: "uint", 2: "int", 3: "float"}
 
 
 def claimed_size(data: bytes) -> tuple[int, int] | None:
@@ -31,6 +34,27 @@ def claimed_size(data: bytes) -> tuple[int, int] | None:
     except struct.error:
         pass
     return None
+
+
+def tiff_pixel_type(data: bytes) -> str | None:
+    """The type of a TIFF's pixels as its header gives it, "float32" for example; None for other files."""
+    order = _TIFF_STARTS.get(data[:4])
+    if order is None:
+        return None
+    kind, bits = 1, 1  # where the header does not say
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (entries,) = struct.unpack_from(f"{order}H", data, start)
+        for entry in range(start + 2, start + 2 + 12 * entries, 12):
+            tag, _, values = struct.unpack_from(f"{order}HHI", data, entry)
+            if tag in (_TIFF_BITS, _TIFF_KIND):
+                # Up to two values are in the entry itself; of more, which stand elsewhere, it has the position
+                place = entry + 8 if values <= 2 else struct.unpack_from(f"{order}I", data, entry + 8)[0]
+                (value,) = struct.unpack_from(f"{order}H", data, place)
+                kind, bits = (value, bits) if tag == _TIFF_KIND else (kind, value)
+    except struct.error:
+        return None
+    return f"{_TIFF_KINDS.get(kind, 'unknown')}{bits}"
 
 
 def lacks_end(data: bytes) -> bool:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from lib.config import Config
-from lib.data.image_file import JPEG_END, claimed_size, lacks_end
+from lib.data.image_file import JPEG_END, claimed_size, lacks_end, tiff_pixel_type
 from lib.errors import InputError
 from lib.files import read_bytes
 from lib.structures import Frame
 
 _MOST_PIXELS = 1 << 28  # 0.8 GB as decoded
+_UNREAD_PIXELS = ("float16", "float32", "float64", "int32", "uint32", "int64", "uint64")  # of a TIFF file
 
 
 class ImageError(InputError):
@@ -31,6 +32,7 @@ class ImageError(InputError):
 def read_image(path: str | os.PathLike) -> np.ndarray:
     """The image at `path` as (h, w, 3) uint8, B, G, R; an EXIF orientation is ignored, as the boxes ignore it.
 
+    Of 16 bits the upper eight are taken, whatever values the image holds.
     Raises ImageError for a file that is missing, no image that OpenCV can read, cut off, or larger than 2^28 pixels.
     """
     what_to_do = "replace the file"
@@ -46,6 +48,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     cut = lacks_end(data)
     image = _decode(data + JPEG_END if cut else data)
     if image is None:
+        pixels = tiff_pixel_type(data)
+        if pixels in _UNREAD_PIXELS:
+            raise ImageError(
+                f"{path}: its pixels are {pixels}, and only integers of 8 or 16 bits are read; convert the file"
+            )
         raise ImageError(f"{path}: not a readable image ({len(data)} bytes); {what_to_do}")
     # A file may lack nothing but the marker of its end. Then what follows the data changes no pixel.
     if cut and not np.array_equal(image, _decode(data + b"\x5a" * 1000 + JPEG_END)):

@@ -56,15 +56,15 @@ class DemoSettings:
 class DemoSummary:
     """What a demo did. timing: of the detector; draw: seconds for drawing and writing.
 
-    frame_wh and network_wh: width and height in pixels of the first frame, and of it as the network reads it.
+    frames_wh and network_wh: the widths and heights in pixels of the frames, and of them as the network reads them.
     """
 
     frames: int = 0
     boxes: int = 0
     timing: Timing = field(default_factory=Timing)
     draw: float = 0.0
-    frame_wh: tuple[int, int] = (0, 0)
-    network_wh: tuple[int, int] = (0, 0)
+    frames_wh: set[tuple[int, int]] = field(default_factory=set)
+    network_wh: set[tuple[int, int]] = field(default_factory=set)
     host_gib: float | None = None
     gpu_gib: float | None = None
     files: list[Path] = field(default_factory=list)
@@ -79,13 +79,19 @@ class DemoSummary:
         memory = [f"{gib:.2f} GiB{on}" for gib, on in ((self.host_gib, ""), (self.gpu_gib, " on the GPU")) if gib]
         return "\n".join(
             [
-                f"{self.frames} frames of {self.frame_wh[0]} x {self.frame_wh[1]} "
-                f"(network input {self.network_wh[0]} x {self.network_wh[1]}), {self.boxes} boxes drawn",
+                f"{self.frames} frames of {_sizes_words(self.frames_wh)} "
+                f"(network input {_sizes_words(self.network_wh)}), {self.boxes} boxes drawn",
                 "ms a frame: " + ", ".join(f"{name} {value:.1f}" for name, value in ms.items()),
                 f"peak memory: {', '.join(memory) or 'unknown'}",
                 "written: " + ", ".join(str(path) for path in self.files),
             ]
         )
+
+
+def _sizes_words(sizes_wh: set[tuple[int, int]]) -> str:
+    """`640 x 480`; of several sizes the smallest and the largest."""
+    ordered = sorted(sizes_wh, key=lambda wh: (wh[0] * wh[1], wh))
+    return " to ".join(f"{width} x {height}" for width, height in ordered[:1] + ordered[1:][-1:])
 
 
 class DemoOutput:
@@ -162,9 +168,8 @@ class DemoOutput:
         scale = self._sheet.width / image.shape[1]
         self._sheet.add(draw_detections(image, shown, self.class_names[1:], scale=scale), frame.name)
         self._write(frame, detections[detections.scores >= settings.file_score])
-        if not summary.frames:
-            summary.frame_wh = (image.shape[1], image.shape[0])
-            summary.network_wh = (int(frame.im_info[1]), int(frame.im_info[0]))
+        summary.frames_wh.add((image.shape[1], image.shape[0]))
+        summary.network_wh.add((int(frame.im_info[1]), int(frame.im_info[0])))
         summary.frames += 1
         summary.boxes += len(shown)
         summary.draw += time.perf_counter() - start

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lib.config import load_config
-from lib.data.image_file import claimed_size, lacks_end
+from lib.data.image_file import claimed_size, lacks_end, tiff_pixel_type
 from lib.data.transforms import ImageError, Preprocessing, read_image, require_size
 from tests.data.toy_vid import picture
 
@@ -172,6 +172,32 @@ def test_a_header_that_claims_too_much_is_refused_before_anything_is_decoded(
 @pytest.mark.parametrize("name", ["jpeg", "progressive jpeg", "jpeg with a preview", "grey jpeg", "png", "bmp"])
 def test_claimed_sizes(name):
     assert claimed_size(WHOLE[name]) == (81, 60)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["float32", "float64", "int32"])
+def test_a_tiff_whose_pixels_are_not_read_says_which(tmp_path, kind, channels):
+    path = tmp_path / "frame.tiff"
+    path.write_bytes(encoded(".tiff", pixels=PIXELS[..., :channels].astype(kind)))
+    with pytest.raises(ImageError, match=rf"pixels are {kind}, and only integers of 8 or 16 bits are read; convert"):
+        read_image(path)
+
+
+def test_types_of_a_tiffs_pixels():
+    for kind in ("uint8", "uint16", "float32"):
+        data = encoded(".tiff", pixels=PIXELS.astype(kind))
+        assert tiff_pixel_type(data) == kind
+        for length in range(0, len(data), 101):
+            assert tiff_pixel_type(data[:length]) in (kind, None)
+    entry = struct.pack(">HHIHH", 258, 3, 1, 16, 0)
+    assert tiff_pixel_type(b"MM\0*" + struct.pack(">IH", 8, 1) + entry) == "uint16"
+    assert tiff_pixel_type(encoded(".png")) is None
+
+
+def test_of_16_bits_the_upper_eight_are_taken(tmp_path):
+    twelve = np.random.default_rng(0).integers(0, 4096, (20, 30, 3)).astype(np.uint16)
+    (tmp_path / "frame.png").write_bytes(encoded(".png", pixels=twelve))
+    np.testing.assert_array_equal(read_image(tmp_path / "frame.png"), twelve >> 8)
 
 
 def test_what_is_no_file_is_refused(tmp_path):

@@ -160,8 +160,8 @@ def test_limit_batch_score_and_rate(tmp_path):
     summary = run(tmp_path, model, made_up(30), limit=5, batch_images=3, **choice)
     assert model.batches == [3]
     assert (summary.frames, summary.boxes, summary.timing.frames) == (5, 10, 5)
-    assert summary.frame_wh == (64, 48)
-    assert summary.network_wh == (32, 24)
+    assert summary.frames_wh == {(64, 48)}
+    assert summary.network_wh == {(32, 24)}
     capture = cv2.VideoCapture(str(tmp_path / "out" / "a.webm"))
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(4)
     capture.release()
@@ -186,6 +186,12 @@ def test_a_signal_ends_the_video_and_keeps_what_is_there(tmp_path, number, capsy
     assert files(tmp_path) == ["contact_sheet.png", "demo.mp4", "detections.csv", "detections.json"]
     assert "interrupted: keeping the first 4 frames" in capsys.readouterr().out
     assert signal.getsignal(number) is before
+
+
+def test_frames_of_several_sizes_are_said_to_be(tmp_path):
+    frames = [np.zeros((*size, 3), np.uint8) for size in ((48, 64), (96, 128), (48, 64), (60, 70))]
+    table = run(tmp_path, Brightness(), frames).table()
+    assert "4 frames of 64 x 48 to 128 x 96 (network input 28 x 24 to 32 x 24)" in table
 
 
 def test_an_interrupt_of_the_source_keeps_what_is_there(tmp_path):
