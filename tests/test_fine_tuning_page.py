@@ -15,7 +15,7 @@ from tests.pages import ROOT, walk
 
 PAGE = "docs/fine-tuning.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
-RUN = Path("output/mine/resnet_v1_18_synthetic_vid_mine")
+RUN = Path("output/crates/resnet_v1_18_synthetic_vid_crates")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_training_began_from_the_given_detector(walked):
     """One that it has moved away from, but not far: the deep layers change less than between two random starts."""
     folder, _ = walked
     (start,) = (folder / "output/start").rglob("rfcn_synthetic-0001.pth")
-    end = folder / RUN / "VID_train_15frames" / "mine-0002.pth"
+    end = folder / RUN / "VID_train_15frames" / "crates-0002.pth"
     began, ended = (torch.load(path, weights_only=True)["model"] for path in (start, end))
     name = "features.feat_conv_3x3.weight"
     assert not torch.equal(began[name], ended[name])
@@ -54,7 +54,7 @@ def test_the_test_leaves_the_evaluation_where_the_page_says(walked):
 
 
 def test_the_demo_writes_what_the_page_lists(walked):
-    out = walked[0] / "output" / "mine" / "demo"
+    out = walked[0] / "output" / "crates" / "demo"
     assert {"demo.mp4", "contact_sheet.png", "detections.json", "detections.csv"} <= {
         path.name for path in out.iterdir()
     }
@@ -67,11 +67,23 @@ def test_the_api_knows_the_classes(walked):
     assert walked[1][-1].splitlines()[0] == "classes: background, car, crate"
 
 
+def test_the_page_can_follow_that_on_own_data():
+    """Which links to it: what both write would be mixed, or refused as being there already."""
+    others = (ROOT / "data/README.md").read_text(encoding="utf-8")
+    written = [
+        set(re.findall(r"\b(?:data|output)/[a-z]\w*\b(?!\.)|\w+\.yaml(?= <<)", text)) - {"data/ILSVRC2015"}
+        for text in (TEXT, others)
+    ]
+    assert {"data/crates", "output/crates", "crates.yaml"} <= written[0]
+    assert {"data/mine", "output/mine", "mine.yaml"} <= written[1]
+    assert written[0] & written[1] == set()
+
+
 def test_the_keys_for_the_full_size_exist(tmp_path):
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    (tmp_path / "mine.yaml").write_text(block, encoding="utf-8")
+    (tmp_path / "crates.yaml").write_text(block, encoding="utf-8")
     (name,) = re.findall(r"`--cfg (configs/\S+101\S+)`", TEXT)
-    cfg = load_config(ROOT / name, presets=[tmp_path / "mine.yaml"])
+    cfg = load_config(ROOT / name, presets=[tmp_path / "crates.yaml"])
     assert cfg.network.pretrained_model == "model/rfcn_vid-0000.params"
     assert cfg.TRAIN.BATCHES_PER_UPDATE == 4
     assert cfg.dataset.NUM_CLASSES == 0
