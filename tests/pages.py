@@ -39,7 +39,7 @@ def walk(page: str, folder: Path) -> list[str]:
 
     The folder gets links to the parts of the repository that hold code and configurations, and none to data or output.
     """
-    link_repository(folder, ("lib", "rfcn", "tools", "configs", "model"))
+    link_repository(folder, ("lib", "rfcn", "dff", "tools", "configs", "model"))
     python = folder / "bin" / "python"
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
