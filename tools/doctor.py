@@ -1,6 +1,8 @@
 """Check the installation, and with --cfg the data set and weights of a configuration; say how to fix each problem.
 
-The exit status is 1 where something is missing that the code cannot run without ("fault"), else 0.
+The exit status is 1 where something is missing that the code cannot run without ("fault"), else 0. A data set or
+weights that the configuration names and that are not there yet are notes, and no fault of the installation: the last
+line counts them.
 
 Example: python tools/doctor.py --cfg configs/rfcn/resnet_v1_101_imagenet_vid_rfcn_end2end_ohem.yaml
 """
@@ -39,12 +41,16 @@ BUILD = "run: pip install --no-build-isolation -e ."
 
 
 class Finding(NamedTuple):
-    """level: "ok", "note" (works without it) or "fault" (does not). cure: what to do; empty when ok."""
+    """level: "ok", "note" (works without it) or "fault" (does not). cure: what to do; empty when ok.
+
+    missing: whether it is a note of what the configuration names and what is not there.
+    """
 
     level: str
     subject: str
     text: str
     cure: str = ""
+    missing: bool = False
 
 
 def check_python() -> Iterator[Finding]:
@@ -176,7 +182,7 @@ def check_configured(
     missing = [name for name in ("Annotations", "Data", "ImageSets") if not (root / name).is_dir()]
     if missing:
         cure = "see data/README.md; or make one: python tools/make_synthetic_vid.py --out data/synthetic_vid"
-        yield Finding("note", "data set", f"{root} lacks {', '.join(missing)}", cure)
+        yield Finding("note", "data set", f"{root} lacks {', '.join(missing)}", cure, missing=True)
     else:
         yield Finding("ok", "data set", str(root))
         for name in [*dataset.image_set.split("+"), dataset.test_image_set]:
@@ -220,7 +226,7 @@ def _check_torchvision(subject: str, name: str, key: str) -> Finding:
     try:
         path = torchvision_file(name)
     except WeightsError as error:
-        return Finding("note", subject, str(error), f"correct network.{key}, or install what is missing")
+        return Finding("note", subject, str(error), f"correct network.{key}, or install what is missing", missing=True)
     if path.is_file():
         return Finding("ok", subject, f"{name}: downloaded already, {path}")
     return Finding("ok", subject, f"{name}: not here yet; the first training downloads it to {path}")
@@ -232,14 +238,14 @@ def _check_image_set(root: Path, name: str) -> Finding:
     try:
         entries = load_image_set(root, name)
     except ValueError as error:
-        return Finding("note", f"image set {name}", str(error), "see data/README.md")
+        return Finding("note", f"image set {name}", str(error), "see data/README.md", missing=True)
     return Finding("ok", f"image set {name}", f"{len(entries)} lines")
 
 
 def _check_file(subject: str, path: str, cure: str, also: str = "") -> Finding:
     if Path(path).is_file():
         return Finding("ok", subject, path)
-    return Finding("note", subject, f"{path}: no such file{also}", cure)
+    return Finding("note", subject, f"{path}: no such file{also}", cure, missing=True)
 
 
 def findings(cfg_path: str | None, overrides: Sequence[str] = (), presets: Sequence[str] = ()) -> Iterator[Finding]:
@@ -261,7 +267,7 @@ def findings(cfg_path: str | None, overrides: Sequence[str] = (), presets: Seque
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print all findings; returns 1 where one is a fault."""
+    """Print all findings and what they come to; returns 1 where one is a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cfg", metavar="FILE", help="configuration whose data set and weights are looked for")
     parser.add_argument("--preset", action="append", default=[], metavar="FILE", help="a few more keys over --cfg")
@@ -269,14 +275,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         "overrides", nargs="*", metavar="KEY=VALUE", help="configuration values, dataset.dataset_path=DIR"
     )
     arguments = parser.parse_intermixed_args(argv)
-    faults = 0
+    faults = missing = 0
     for finding in findings(arguments.cfg, arguments.overrides, arguments.preset):
         print(f"{finding.level:6}{finding.subject}: {finding.text}")
         if finding.cure:
             print(f"{'':8}-> {finding.cure}")
         faults += finding.level == "fault"
-    print(f"\nFaults to fix: {faults}." if faults else "\nEverything that is needed is there.")
+        missing += finding.missing
+    print(f"\n{conclusion(faults, missing, arguments.cfg)}")
     return 1 if faults else 0
+
+
+def conclusion(faults: int, missing: int, cfg_path: str | None) -> str:
+    """The last line, from the numbers of faults and of notes of what the configuration lacks."""
+    lines = [f"Faults to fix: {faults}." if faults else "The installation is complete."]
+    if missing:
+        which = cfg_path or "the defaults, which were checked as no --cfg was given"
+        lines.append(f"Missing for the configuration ({which}): {missing} (see the notes above).")
+    elif not faults:
+        lines.append("What the configuration names is there.")
+    return " ".join(lines)
 
 
 if __name__ == "__main__":

@@ -137,6 +137,31 @@ def test_bad_configuration_is_a_finding():
     assert "absent.yaml" in finding.text
 
 
+def test_the_last_line_counts_what_the_configuration_lacks(tmp_path, monkeypatch, capsys):
+    """Which is no fault: the exit status is that of the installation."""
+    for name in ("python", "packages", "torch", "extension", "video"):
+        monkeypatch.setattr(doctor, f"check_{name}", lambda: iter(()))
+    where = [f"dataset.dataset_path={tmp_path}", f"network.pretrained={tmp_path / 'weights.pth'}"]
+    cfg = tmp_path / "my.yaml"
+    cfg.write_text("dataset: {image_set: VID_train, test_image_set: VID_val}\n")
+
+    def last_line(status):
+        assert doctor.main(["--cfg", str(cfg), *where]) == status
+        return capsys.readouterr().out.splitlines()[-1]
+
+    complete = "The installation is complete."
+    assert last_line(0) == f"{complete} Missing for the configuration ({cfg}): 2 (see the notes above)."
+    for name in ("Annotations", "Data", "ImageSets"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ImageSets/VID_train.txt").write_text("train/a 1 0 12\n")
+    assert last_line(0) == f"{complete} Missing for the configuration ({cfg}): 2 (see the notes above)."
+    (tmp_path / "ImageSets/VID_val.txt").write_text("val/a 1 0 12\n")
+    (tmp_path / "weights.pth").touch()
+    assert last_line(0) == f"{complete} What the configuration names is there."
+    cfg.write_text("no_such_key: 1\n")
+    assert last_line(1) == "Faults to fix: 1."
+
+
 def test_check_that_cannot_run_does_not_stop_the_others(monkeypatch, capsys):
     def needs_a_package():
         raise ImportError("No module named 'cv2'")
