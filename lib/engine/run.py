@@ -17,7 +17,7 @@ from lib.data.image_sets import require_dataset
 from lib.engine.checkpoint import CheckpointError, CheckpointFolder, Identity, read_identity
 from lib.engine.compatibility import require_same_function
 from lib.engine.distributed import Processes, joined, processes_from_environment
-from lib.engine.run_log import open_log, quiet_log
+from lib.engine.run_log import log_environment, open_log, quiet_log
 from lib.engine.weights import load_weights
 from lib.files import hold_folder
 from lib.models.inference_form import prepare_for_inference
@@ -86,8 +86,13 @@ class Run:
 
     @contextmanager
     def testing(self, kind: str = "") -> Iterator[Path]:
-        """The folder to test in, locked against other runs, with the log open in it."""
+        """The folder to test in, locked against other runs, with the log open in it.
+
+        The log begins as that of a training: with the command, versions, commit, weights and configuration.
+        """
         with self._working_in(self.test_folder(kind), "test.log"):
+            if self.processes.is_main:
+                log_environment(self.cfg, self.device, self.weights)
             yield self.test_folder(kind)
 
     @contextmanager

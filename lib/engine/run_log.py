@@ -101,15 +101,17 @@ def quiet_log(rank: int) -> Iterator[None]:
         root.handlers, root.level = plain, level
 
 
-def log_environment(cfg: Config, device: torch.device) -> None:
-    """Log the command, versions, machine, commit and the whole configuration."""
-    made_with = provenance(cfg, device)
+def log_environment(cfg: Config, device: torch.device, weights: Path | None = None) -> None:
+    """Log the command, versions, machine, commit, the weights file with its SHA-256, and the whole configuration."""
+    made_with = provenance(cfg, device, weights)
     where, packages = made_with["machine"], made_with["machine"]["packages"]
     _LOGGER.info("command: %s", made_with["command"])
     versions = ", ".join(f"{name} {version}" for name, version in packages.items())
     _LOGGER.info("python %s, %s, %s", where["python"], versions, where["platform"])
     name = where["gpu"] or platform.machine()
     _LOGGER.info("device %s (%s), %d threads, commit %s", device, name, where["threads"], made_with["code"]["commit"])
+    if made_with["weights"]:
+        _LOGGER.info("weights %s, sha256 %s", made_with["weights"]["path"], made_with["weights"]["sha256"])
     _LOGGER.info("configuration:\n%s", yaml.safe_dump(to_dict(cfg), sort_keys=False, default_flow_style=None).rstrip())
 
 

@@ -96,6 +96,19 @@ def test_the_evaluation_says_what_made_it(run, folder, tmp_path, monkeypatch):
     assert made_with["results"] == sha256_of(folder / "detections.txt")
 
 
+def test_the_log_begins_with_what_the_test_was_made_with(run, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["rfcn/test.py", "--weights", "a file.pth"])
+    run("TEST.NMS=0.4")
+    log = (folder / "test.log").read_text(encoding="utf-8")
+    lines = log.splitlines()
+    assert lines[0].endswith(f"command: {shlex.join(sys.argv)}")
+    assert f"torch {torch.__version__}" in lines[1]
+    assert lines[2].endswith(f"commit {commit()}")
+    assert lines[3].endswith(f"weights {tmp_path / 'my.pth'}, sha256 {sha256_of(tmp_path / 'my.pth')}")
+    assert lines[4].endswith("configuration:")
+    assert "NMS: 0.4" in log
+
+
 def test_a_finished_detection_is_not_repeated_and_says_so(run, folder, caplog):
     run()
     before = [(folder / name).read_bytes() for name in ("detections.txt", "timing.json", "evaluation.json")]
