@@ -6,7 +6,8 @@ images are linked or copied, the frames of video files become JPEG. Images that 
 
 Boxes of a CSV file are taken as this project counts them: pixels from 0, the last row and column in the box;
 --convention says otherwise. A COCO box x, y, width, height covers the pixels x to x + width - 1; YOLO's shares are of
-the whole image. Nothing is written where anything is wrong: one message names the file and the line or key.
+the whole image. Nothing is written where anything is wrong, a video to train on and to test on for example: one message
+names the file and the line or key.
 
 Example: python tools/import_dataset.py --train boxes --frames videos --val-share 0.2 --out data/mine
 Example: python tools/import_dataset.py --train train.json --val val.json --frames images --out data/mine
@@ -25,7 +26,7 @@ from lib.data.classes import load_classes
 from lib.data.image_set_making import FRAMES_PER_VIDEO
 from lib.importing.coco import read_coco
 from lib.importing.csv_boxes import CONVENTIONS, read_csv
-from lib.importing.source import ImportingError, Source, class_order, require_known
+from lib.importing.source import ImportingError, Source, class_order, require_apart, require_known
 from lib.importing.writer import DatasetWriter, Written, annotation_names, new_dataset, write_lists
 from lib.importing.yolo import read_yolo
 
@@ -136,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             labels = class_order(train or val)
             names = annotation_names(labels)
         require_known([*train, *val], labels)
+        require_apart(train, val)
         if args.val_share:
             train, val = hold_out(train, args.val_share)
         writer = DatasetWriter(root, names, args.copy, args.workers, args.frames_per_video)

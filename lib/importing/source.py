@@ -7,6 +7,7 @@ image of 640x480 is (0, 0, 639, 479).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,6 +114,24 @@ def require_known(sources: Sequence[Source], labels: Sequence[str]) -> None:
                     f"{place}: class '{label}' is not among the classes ({some_of(labels)}); correct it, or give the "
                     "classes: --classes"
                 )
+
+
+def require_apart(train: Sequence[Source], val: Sequence[Source]) -> None:
+    """Raise ImportingError for a video or an image that is in a training source and in one to test on."""
+    trained = {file: source for source in train for video in source.videos for file in _files(video)}
+    for source in val:
+        for video in source.videos:
+            for file in _files(video):
+                if file in trained:
+                    raise ImportingError(
+                        f"{file}: is to be trained on ({trained[file].name}) and tested on ({source.name}); give each "
+                        "video to --train or to --val, or --val-share in place of --val"
+                    )
+
+
+def _files(video: SourceVideo) -> list[str]:
+    frames = [video.frames] if isinstance(video.frames, Path) else video.frames
+    return [os.path.abspath(frame) for frame in frames]
 
 
 def finite(values: Sequence[str | float], place: str) -> tuple[float, ...]:

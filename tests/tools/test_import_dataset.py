@@ -184,16 +184,17 @@ def test_a_video_file_and_a_folder_of_csv_files(tmp_path):
 
 def test_images_without_a_video_are_stills(tmp_path):
     (tmp_path / "images").mkdir()
-    for name in ("x.png", "y.png"):
-        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((48, 64, 3), np.uint8))
-    content = {
-        "images": [{"id": i, "file_name": f"images/{name}.png"} for i, name in enumerate("xy")],
-        "annotations": [{"image_id": i, "category_id": 1, "bbox": [0, 0, 8, 8]} for i in range(2)],
-        "categories": [{"id": 1, "name": "car"}],
-    }
-    (tmp_path / "a.json").write_text(json.dumps(content))
+    for split, names in (("train", "wx"), ("val", "yz")):
+        for name in names:
+            cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), np.zeros((48, 64, 3), np.uint8))
+        content = {
+            "images": [{"id": i, "file_name": f"images/{name}.png"} for i, name in enumerate(names)],
+            "annotations": [{"image_id": i, "category_id": 1, "bbox": [0, 0, 8, 8]} for i in range(2)],
+            "categories": [{"id": 1, "name": "car"}],
+        }
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
     out = tmp_path / "out"
-    tool.main(["--train", str(tmp_path / "a.json"), "--val", str(tmp_path / "a.json"), "--out", str(out)])
+    tool.main(["--train", str(tmp_path / "train.json"), "--val", str(tmp_path / "val.json"), "--out", str(out)])
     assert find_image_sets(out) == ["DET_train_30classes", "DET_val"]
     roidb = load_roidb(out, "DET_train_30classes", load_classes("", out), tmp_path / "cache", flip=False)
     assert (len(roidb), roidb.boxes[0].tolist()) == (2, [0, 0, 7, 7])
@@ -304,6 +305,24 @@ def test_sources_that_are_none(tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         tool.main([*arguments, "--out", str(tmp_path / "out")])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["0-inclusive", "coco", "yolo"])
+def test_the_same_videos_to_train_and_to_test_on_are_refused(kind, tmp_path):
+    source, *others = write_sources(tmp_path / "source")[kind]
+    message = r"a.shot_7\.png: is to be trained on \(.*\) and tested on \(.*\); give each video to --train or to --val"
+    with pytest.raises(InputError, match=message):
+        tool.main(["--train", source, "--val", source, *others, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_video_file_to_train_and_to_test_on_is_refused(tmp_path):
+    write_clip(tmp_path / "a.mp4", [0, 1])
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("video,frame,label,x1,y1,x2,y2\na.mp4,0,car,1,2,3,4\n")
+    train, val = (str(tmp_path / name) for name in ("one.csv", "two.csv"))
+    with pytest.raises(InputError, match=r"a\.mp4: is to be trained on \(.*one\.csv\) and tested on \(.*two\.csv\)"):
+        tool.main(["--train", train, "--val", val, "--out", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize("arguments", [[], ["--val", "a.csv", "--val-share", "0.5"], ["--val-share", "0.5"]])
