@@ -13,7 +13,12 @@ from lib.engine.shipped import shipped_clips, shipped_detector
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("rfcn", "dff", "fgfa")
-TRUTH = json.loads((ROOT / "tests/golden/demo_clip.json").read_text())  # the generator's annotations of a clip
+TRUTH = json.loads((ROOT / "tests/golden/demo_clips.json").read_text())  # the generator's annotations of the clips
+FOUND = {  # right boxes, and others
+    "rfcn": {"syn_val_00000000": (70, 0), "syn_val_00000016": (82, 0), "syn_val_00000036": (20, 4)},
+    "dff": {"syn_val_00000000": (72, 0), "syn_val_00000016": (77, 2), "syn_val_00000036": (24, 0)},
+    "fgfa": {"syn_val_00000000": (72, 0), "syn_val_00000016": (83, 0), "syn_val_00000036": (24, 0)},
+}
 LEAST_OVERLAP = 0.5
 
 
@@ -27,11 +32,13 @@ def overlap(a, b):
     return width * height / (sum(areas) - width * height)
 
 
+@pytest.mark.parametrize("clip", TRUTH)
 @pytest.mark.parametrize("method", METHODS)
-def test_finds_what_the_clip_shows(method):
-    detector = load_detector(shipped_detector(method), device="cpu", score_threshold=0.5)
+def test_finds_what_the_clips_show(method, clip):
+    """The model card says how many boxes are right at a score of 0.7; rounding moves a few over a threshold."""
+    detector = load_detector(shipped_detector(method), device="cpu", score_threshold=0.7)
     objects = found = wrong = 0
-    for (_, detections), truth in zip(detector(ROOT / "data/demo" / TRUTH["clip"]), TRUTH["boxes"], strict=True):
+    for (_, detections), truth in zip(detector(ROOT / "data/demo" / clip), TRUTH[clip], strict=True):
         left = [(detector.class_names[d.label], np.asarray(d.box)) for d in detections]
         objects += len(truth)
         for name, *box in truth:
@@ -40,9 +47,10 @@ def test_finds_what_the_clip_shows(method):
                 found += 1
                 left = [d for d in left if d is not mine]
         wrong += len(left)
-    assert objects == 72
-    assert found >= 68
-    assert wrong <= 2
+    assert objects == sum(map(len, TRUTH[clip])) > 20
+    said = FOUND[method][clip]
+    assert abs(found - said[0]) <= 2
+    assert abs(wrong - said[1]) <= 2
 
 
 def test_the_model_card_has_the_files_sums():

@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" GOMP_SPINCOUNT="${GOMP_SPIN
 PY="${PY:-.venv/bin/python}"
 OUT=output/demo_detectors
 DATA=data/synthetic_vid_480
-CLIPS="syn_val_00000000 syn_val_00000016 syn_val_00000034" # one on which the methods agree, two on which they differ
+CLIPS="syn_val_00000000 syn_val_00000016 syn_val_00000036" # one on which the methods agree, two on which they differ
 step() { printf '\n== %s (%ss since the start)\n' "$1" "$SECONDS"; }
 
 step "6,000 stills of 30 classes, and ResNet-18 with half its channels from them"
@@ -22,7 +22,7 @@ fi
 
 step "700 videos of 480x360: 600 to train on, 100 to test on"
 $PY tools/make_synthetic_vid.py --out "$DATA" --size 480x360 --seed 7 --train-videos 600 --val-videos 100 --stills 1000
-# DFF and FGFA need fewer frames than R-FCN, from which they begin: six of each video in place of fifteen.
+# FGFA needs fewer frames than R-FCN, from which it begins: six of each video in place of fifteen.
 $PY tools/make_image_sets.py --dataset-path "$DATA" --out "$OUT/lists" --only VID_train_15frames --frames-per-video 6 --overwrite
 cp "$OUT/lists/VID_train_15frames.txt" "$DATA/ImageSets/VID_train_6frames.txt"
 FEWER=dataset.image_set=DET_train_30classes+VID_train_6frames
@@ -40,9 +40,15 @@ checkpoint() { echo "$OUT/$1"/*/*/"$2"-0001.pth; }
 step "R-FCN"
 train rfcn TRAIN.end_epoch=1 TRAIN.lr_step=0.7
 START=$(checkpoint rfcn rfcn_synthetic)
-step "Deep Feature Flow, from that R-FCN and the flow network in model/"
-train dff --preset configs/presets/from_rfcn.yaml "$FEWER" "network.pretrained_model=$START"
-step "Flow-Guided Feature Aggregation, from the same"
+step "The flow network in model/, trained on with the training videos of this size, for Deep Feature Flow"
+if [ ! -f "$OUT/flownet_s_480.pth" ]; then
+    $PY tools/pretrain_flownet.py --start model/flownet_s_w025.pth --width 0.25 --data "$DATA" --size 480x360 --lr 5e-4 \
+        --schedule linear --epochs 20 --half --out "$OUT/flownet_s_480.pth" --resume
+fi
+step "Deep Feature Flow, from that R-FCN and that flow network"
+train dff --preset configs/presets/from_rfcn.yaml "network.pretrained_model=$START" \
+    "network.pretrained_flow=$OUT/flownet_s_480.pth"
+step "Flow-Guided Feature Aggregation, from that R-FCN and the flow network in model/"
 train fgfa --preset configs/presets/from_rfcn.yaml "$FEWER" "network.pretrained_model=$START"
 
 step "Weights in half the bytes, to be used in float32"
