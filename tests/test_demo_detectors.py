@@ -14,11 +14,6 @@ from lib.engine.shipped import shipped_clips, shipped_detector
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = ("rfcn", "dff", "fgfa")
 TRUTH = json.loads((ROOT / "tests/golden/demo_clips.json").read_text())  # the generator's annotations of the clips
-FOUND = {  # right boxes, and others
-    "rfcn": {"syn_val_00000000": (70, 0), "syn_val_00000016": (82, 0), "syn_val_00000036": (20, 4)},
-    "dff": {"syn_val_00000000": (72, 0), "syn_val_00000016": (77, 2), "syn_val_00000036": (24, 0)},
-    "fgfa": {"syn_val_00000000": (72, 0), "syn_val_00000016": (83, 0), "syn_val_00000036": (24, 0)},
-}
 LEAST_OVERLAP = 0.5
 
 
@@ -35,7 +30,7 @@ def overlap(a, b):
 @pytest.mark.parametrize("clip", TRUTH)
 @pytest.mark.parametrize("method", METHODS)
 def test_finds_what_the_clips_show(method, clip):
-    """The model card says how many boxes are right at a score of 0.7; rounding moves a few over a threshold."""
+    """As the model card says; another processor's rounding may move a box or two over a threshold."""
     detector = load_detector(shipped_detector(method), device="cpu", score_threshold=0.7)
     objects = found = wrong = 0
     for (_, detections), truth in zip(detector(ROOT / "data/demo" / clip), TRUTH[clip], strict=True):
@@ -47,10 +42,13 @@ def test_finds_what_the_clips_show(method, clip):
                 found += 1
                 left = [d for d in left if d is not mine]
         wrong += len(left)
-    assert objects == sum(map(len, TRUTH[clip])) > 20
-    said = FOUND[method][clip]
-    assert abs(found - said[0]) <= 2
-    assert abs(wrong - said[1]) <= 2
+    card = (ROOT / "model/README.md").read_text(encoding="utf-8")
+    said_objects, *said = re.search(rf"^\| `{clip}` \| (\d+) \| (.*) \|$", card, re.M)[0].split("|")[2:-1]
+    said_found, said_wrong = map(int, said[METHODS.index(method)].split(","))
+    assert objects == int(said_objects)
+    assert found >= 0.8 * objects
+    assert abs(found - said_found) <= 2
+    assert abs(wrong - said_wrong) <= 2
 
 
 def test_the_model_card_has_the_files_sums():

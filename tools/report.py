@@ -98,13 +98,12 @@ def read_speeds(path: Path) -> dict[str, dict[int, float]]:
     Raises SpeedsError.
     """
     what_to_do = "make it with tools/compare_methods.py --turns 3 --json"
+    rows = read_json(path, SpeedsError, what_to_do)
     speeds: dict[str, dict[int, float]] = {}
     try:
-        for row in read_json(path, SpeedsError, what_to_do):
+        for row in rows:
             speeds.setdefault(row["method"], {})[int(row["seed"])] = float(row["ms_per_frame"])
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, SpeedsError):
-            raise
         raise SpeedsError(f"{path}: not a file of rows with method, seed and ms_per_frame; {what_to_do}") from error
     return speeds
 

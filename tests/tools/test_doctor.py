@@ -23,18 +23,23 @@ def test_pins_are_those_of_this_python(tmp_path, monkeypatch):
     assert list(doctor.pinned(path)) == [("a", "1.0"), ("b", "2.0"), ("c-d", "3")]
 
 
-def test_packages(tmp_path, monkeypatch):
-    path = tmp_path / "requirements.txt"
-    path.write_text("here==1.0\nother==2.0\nabsent==3.0\n")
-    versions = {"here": "1.0+cpu", "other": "2.5"}
+def packages_found(tmp_path, monkeypatch, pinned, versions):
+    """The findings where requirements.txt says `pinned` and the packages of `versions` are installed."""
 
     def version(name):
         if name not in versions:
             raise doctor.metadata.PackageNotFoundError(name)
         return versions[name]
 
+    path = tmp_path / "requirements.txt"
+    path.write_text(pinned)
     monkeypatch.setattr(doctor.metadata, "version", version)
-    found = list(doctor.check_packages(path))
+    return list(doctor.check_packages(path))
+
+
+def test_packages(tmp_path, monkeypatch):
+    pinned, versions = "here==1.0\nother==2.0\nabsent==3.0\n", {"here": "1.0+cpu", "other": "2.5"}
+    found = packages_found(tmp_path, monkeypatch, pinned, versions)
     assert _levels(found) == [("note", "other"), ("fault", "packages"), ("ok", "packages")]
     assert "2.5; the tests ran with 2.0" in found[0].text
     assert "absent" in found[1].text
@@ -43,17 +48,11 @@ def test_packages(tmp_path, monkeypatch):
 
 def test_a_package_may_stand_in_and_those_for_the_tests_may_be_absent(tmp_path, monkeypatch):
     """tools/setup_env.sh installs OpenCV without windows where the system lacks their libraries."""
-    path = tmp_path / "requirements.txt"
-    path.write_text("opencv-python==5.0\nruff==1.0\npytest==2.0\n")
-    versions = {"opencv-python-headless": "5.0", "pytest": "2.0"}
-
-    def version(name):
-        if name not in versions:
-            raise doctor.metadata.PackageNotFoundError(name)
-        return versions[name]
-
-    monkeypatch.setattr(doctor.metadata, "version", version)
-    found = list(doctor.check_packages(path))
+    pinned, versions = (
+        "opencv-python==5.0\nruff==1.0\npytest==2.0\n",
+        {"opencv-python-headless": "5.0", "pytest": "2.0"},
+    )
+    found = packages_found(tmp_path, monkeypatch, pinned, versions)
     assert _levels(found) == [("note", "packages"), ("ok", "packages")]
     assert found[0].text == "not installed: ruff"
     assert found[1].text.startswith("2 as pinned")

@@ -85,9 +85,8 @@ def test_a_trained_network_is_trained_on(tmp_path, capsys):
     capsys.readouterr()
     main(["--out", str(out), "--start", str(start), "--epochs", "1", "--lr", "1e-9", *SMALL])
     begun, ended = (torch.load(path, weights_only=True) for path in (start, out))
-    for name, value in begun.items():
+    for name, value in begun.items():  # of another seed than --start's network, so that random weights would differ
         torch.testing.assert_close(ended[name], value, rtol=0, atol=1e-7)
-        assert value.abs().max() > 1e-5 or name == "Convolution5.bias"
     with pytest.raises(InputError, match=r"start\.pth: does not fit this model: network\.FLOW_WIDTH"):
         main(["--out", str(out), "--start", str(start), "--epochs", "1", *SMALL, "--width", "0.1"])
 
