@@ -51,6 +51,8 @@ def run_demo(method: Method, arguments: argparse.Namespace, batch_images: int = 
             print(shown.line())
             if shown.stopped:
                 return
+            if not source.repeatable and not arguments.limit:
+                print(f"{source.description} gives no more frames: start again if it comes back")
             continue
         settings = demo_settings(arguments, folder)
         with DemoOutput(settings, source, detector.class_names, run.device, arguments.limit) as output:

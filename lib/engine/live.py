@@ -19,6 +19,7 @@ from lib.video_detector import VideoDetector
 from lib.visualize.annotate import Annotator
 
 _ESCAPE = 27
+_LARGEST_WINDOW = (1280, 720)  # width, height; the user can enlarge it
 
 
 class DisplayError(InputError):
@@ -33,7 +34,10 @@ class Display(Protocol):
 
 
 class Window:
-    """A window on the screen; Q, Escape or closing it ends the video. Raises DisplayError where there is no screen."""
+    """A window on the screen; Q, Escape or closing it ends the video. Raises DisplayError where there is no screen.
+
+    It opens with the size of the first picture, shrunk to 1280 x 720 where that is larger.
+    """
 
     _NAME = "video object detection"
 
@@ -46,15 +50,26 @@ class Window:
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise DisplayError(f"--live: there is no screen here (DISPLAY is not set); {hint}")
         try:
-            cv2.namedWindow(self._NAME, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            # WINDOW_GUI_NORMAL: without the toolbar of Qt, which prints a warning for every font it does not find.
+            cv2.namedWindow(self._NAME, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:
             raise DisplayError(f"--live: OpenCV cannot open a window ({error.err}); {hint}") from error
+        self._sized = False
 
     def show(self, picture: np.ndarray, title: str) -> bool:
+        if not self._sized:
+            cv2.resizeWindow(self._NAME, *window_size(picture.shape[1], picture.shape[0]))
+            self._sized = True
         cv2.imshow(self._NAME, picture)
         cv2.setWindowTitle(self._NAME, title)
         key = cv2.waitKey(1) & 0xFF
         return key not in (_ESCAPE, ord("q")) and cv2.getWindowProperty(self._NAME, cv2.WND_PROP_VISIBLE) >= 1
+
+
+def window_size(width: int, height: int) -> tuple[int, int]:
+    """Width and height, in pixels, of a window for a picture: the picture's, or less at the same ratio."""
+    scale = min(1.0, _LARGEST_WINDOW[0] / width, _LARGEST_WINDOW[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _has_windows(build: str) -> bool:

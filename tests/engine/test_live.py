@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 
 import cv2
@@ -169,3 +173,41 @@ def test_without_windows_there_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(cv2, "namedWindow", fails)
     with pytest.raises(DisplayError, match="cannot open a window.*leave out --live"):
         Window()
+
+
+@pytest.mark.parametrize(
+    ("picture", "window"),
+    [((480, 360), (480, 360)), ((1280, 720), (1280, 720)), ((3840, 2160), (1280, 720)), ((720, 1440), (360, 720))],
+)
+def test_the_window_has_the_picture_s_size_as_far_as_it_fits(picture, window):
+    assert live.window_size(*picture) == window
+
+
+@pytest.mark.skipif(not shutil.which("Xvfb"), reason="no Xvfb: sudo apt install xvfb")
+@pytest.mark.skipif(not live._has_windows(cv2.getBuildInformation()), reason="this OpenCV has no windows")
+def test_a_real_window_shows_the_frames(tmp_path):
+    """`--live` on a virtual screen, in a process of its own: Qt ends the whole process where something is wrong."""
+    for number, image in enumerate(clip(4)):
+        assert cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+    script = (
+        "import cv2; from lib.engine.live import Window; window = Window();"
+        f"picture = cv2.imread({str(tmp_path / '0.png')!r});"
+        "assert all(window.show(picture, 'title') for _ in range(20));"
+        "print(cv2.getWindowImageRect(Window._NAME)[2:], picture.shape[1::-1])"
+    )
+    read, write = os.pipe()
+    screen = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-nolisten", "tcp"], pass_fds=[write], stderr=subprocess.DEVNULL
+    )
+    try:
+        os.close(write)
+        with os.fdopen(read) as number:
+            display = f":{number.readline().strip()}"
+        env = os.environ | {"DISPLAY": display, "QT_QPA_PLATFORM": "xcb"}
+        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120)
+    finally:
+        screen.terminate()
+        screen.wait()
+    assert done.returncode == 0, done.stderr
+    shown, picture = done.stdout.strip().split(") (")
+    assert shown.strip("()") == picture.strip("()")
