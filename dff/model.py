@@ -93,9 +93,12 @@ class DFF(nn.Module):
         return DFFClip(self, batch_images, inside)
 
     @torch.no_grad()
-    def key_frame(self, frame: Frame, index: int) -> KeyFrame:
-        """Compute the features of a key frame; index: its position in the clip."""
-        images = stack_images([frame], next(self.parameters()).device)  # (1, 3, H, W)
+    def key_frame(self, frame: Frame, index: int, images: Tensor | None = None) -> KeyFrame:
+        """Compute the features of a key frame.
+
+        index: its position in the clip. images: its image (1, 3, H, W) on the model's device, if it is there already.
+        """
+        images = self.images([frame]) if images is None else images
         half = self.flow_net.halve(images)
         flow_part = self.flow_net.other_part(half)
         embedding = self.flow_net.embedding(half) if self.rule.by_similarity else None
@@ -104,9 +107,13 @@ class DFF(nn.Module):
         return KeyFrame(frame.without_image(), index, flow_part, features, embedding)
 
     @torch.no_grad()
-    def flow_to(self, frame: Frame, key: KeyFrame) -> Flow:
-        """The flow from one frame to a key frame, and the scale map."""
-        return self._flow([frame], self._halves([frame]), [key])
+    def flow_to(self, frame: Frame, images: Tensor, key: KeyFrame) -> Flow:
+        """The flow from one frame, given with its image (1, 3, H, W), to a key frame, and the scale map."""
+        return self._flow([frame], self.flow_net.halve(images), [key])
+
+    def images(self, frames: Sequence[Frame]) -> Tensor:
+        """The images (B, 3, H, W) of frames of one size, on the model's device."""
+        return stack_images(frames, next(self.parameters()).device)
 
     @torch.no_grad()
     def detect(
@@ -149,7 +156,7 @@ class DFF(nn.Module):
         rows, keys = [m for m, _, _ in pairs], [key for _, key, _ in pairs]
         unblended = all(key is keys[0] and share == 1 for _, key, share in pairs)
         if flow is None or not unblended:
-            halves = self._halves(frames)
+            halves = self.flow_net.halve(self.images(frames))  # (M, 3, H/2, W/2)
         if flow is None:
             flow = self._flow([frames[m] for m in rows], _rows(halves, rows), keys)  # (P, 2, h, w), (P, C, h, w)
         if unblended:
@@ -162,10 +169,6 @@ class DFF(nn.Module):
                 references = [keys[p].frame.index for p in own]
                 frame.inside = Inside(features[m], references, _rows(flow[0], own), scale=flow[1][own[0]])
         return features
-
-    def _halves(self, frames: Sequence[Frame]) -> Tensor:
-        """The images of M frames as the flow network reads them, (M, 3, H/2, W/2)."""
-        return self.flow_net.halve(stack_images(frames, next(self.parameters()).device))
 
     def _weights(self, pairs: Pairs, halves: Tensor, flow: Tensor) -> Tensor:
         """The weights of P warped maps, (P, 1, 1, 1) or, by similarity, (P, 1, h, w)."""
@@ -240,12 +243,13 @@ class DFFClip:
     def _add_by_flow(self, frame: Frame, index: int) -> list[RawDetections]:
         """Detect in a frame that becomes a key frame if its flow to the latest key frame is too long."""
         rule, flow = self.model.rule, None
+        images = self.model.images([frame])
         if self.key is not None and index - self.key.index < rule.interval:
-            flow = self.model.flow_to(frame, self.key)
+            flow = self.model.flow_to(frame, images, self.key)
             if float(flow[0].norm(dim=1).max()) > rule.flow_limit:
                 flow = None
         if flow is None:
-            self.key = self.model.key_frame(frame, index)
+            self.key = self.model.key_frame(frame, index, images)
         return [self.model.detect([frame], [[(self.key, 1.0)]], self.inside, flow)]
 
     def close(self) -> list[RawDetections]:

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
             test_set = open_test_set(run, arguments.videos)
         flow = known_flow(arguments.flow, run.cfg)
         model = run.load_model(test_set.classes, known_flow=flow)
-        preprocess = Preprocessing.from_config(run.cfg)
+        preprocess = Preprocessing.from_config(run.cfg, run.device)
         postprocess = build_postprocess(run.cfg, METHOD.score_threshold, raw=arguments.raw or None)
         with TestResults(run, folder, test_set, raw=arguments.raw, redo=arguments.redo, flow=arguments.flow) as results:
             for video in results.left:

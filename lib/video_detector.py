@@ -45,7 +45,7 @@ class VideoDetector:
         self.class_names: Sequence[str] = ("background", *classes.names)
         self.score_threshold, self.batch_images = score_threshold, batch_images
         self.device = next(model.parameters()).device
-        self._preprocess = Preprocessing.from_config(cfg)
+        self._preprocess = Preprocessing.from_config(cfg, self.device)
         # Seq-NMS needs the boxes of lower scores too; the threshold follows it
         seq_nms = build_postprocess(cfg, method.score_threshold)
         self._postprocess: PostProcess = (

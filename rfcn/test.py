@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
         with run.processes.main_first():  # it parses the annotations, the others read its cache
             test_set = open_test_set(run, arguments.videos)
         model = run.load_model(test_set.classes)
-        preprocess = Preprocessing.from_config(run.cfg)
+        preprocess = Preprocessing.from_config(run.cfg, run.device)
         postprocess = build_postprocess(run.cfg, METHOD.score_threshold, raw=arguments.raw or None)
         with TestResults(run, folder, test_set, raw=arguments.raw, redo=arguments.redo) as results:
             for video in results.left:

@@ -124,7 +124,7 @@ def contender(args: argparse.Namespace, method: str, more: list[str], device: to
         method,
         model,
         build_postprocess(cfg, described.score_threshold),
-        Preprocessing.from_config(cfg),
+        Preprocessing.from_config(cfg, device),
         device,
         cfg.PRECISION,
         flops,

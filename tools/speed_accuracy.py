@@ -177,7 +177,7 @@ class Trained:
     @property
     def data(self) -> tuple[str, Preprocessing]:
         """What its frames depend on."""
-        return self.test_set.digest, Preprocessing.from_config(self.run.cfg)
+        return self.test_set.digest, Preprocessing.from_config(self.run.cfg, self.run.device)
 
     def configured(self, setting: Setting) -> Run:
         """The run with the values of `setting`."""
@@ -199,7 +199,7 @@ class Trained:
         """The first `length` frames of `number` videos, spread evenly over the test set."""
         videos = self.test_set.videos
         chosen = np.unique(np.linspace(0, len(videos) - 1, min(number, len(videos))).round().astype(int))
-        preprocess = Preprocessing.from_config(self.run.cfg)
+        preprocess = Preprocessing.from_config(self.run.cfg, self.run.device)
         return [[f for f, _ in zip(videos[i].frames(preprocess), range(length), strict=False)] for i in chosen]
 
 
@@ -233,7 +233,7 @@ def test(trained: Trained, setting: Setting, work: Path) -> dict[str, float | No
     folder = work / f"{run.method.name}_{trained.digest[:12]}" / setting.folder()
     batch_images = run.cfg.TEST.BATCH_IMAGES
     model, postprocess = trained.model_for(setting, run.cfg), trained.postprocess(run.cfg)
-    preprocess = Preprocessing.from_config(run.cfg)
+    preprocess = Preprocessing.from_config(run.cfg, run.device)
     with TestResults(run, folder, trained.test_set) as results:
         for video in results.left:
             frames = read_ahead(video.frames(preprocess), depth=batch_images + 4)

@@ -34,7 +34,7 @@ class Validation:
         self.run = run
         self.test_set = open_test_set(run, run.cfg.TRAIN.VALIDATE_VIDEOS)
         self.class_names = classes.names
-        self.preprocess = Preprocessing.from_config(run.cfg)
+        self.preprocess = Preprocessing.from_config(run.cfg, run.device)
         self.postprocess = build_postprocess(run.cfg, run.method.score_threshold, raw=False)
 
     @torch.no_grad()

@@ -40,16 +40,16 @@ def stack_frames(frames: Sequence[Frame], device: torch.device) -> tuple[Tensor,
 def stack_images(frames: Sequence[Frame], device: torch.device) -> Tensor:
     """The images (B, 3, H, W) of frames of one size, on `device`.
 
-    A GPU fetches them in one copy from pinned memory, for which nothing waits. On the CPU the image of a single frame
-    is the frame's own memory.
+    On the CPU the image of a single frame is the frame's own memory. A GPU fetches each image into its place in the
+    batch, for which nothing waits if the images are pinned (`Preprocessing.pin`); the CPU copies nothing.
     """
     images = [frame.image for frame in frames]
-    if device.type == "cuda":
-        batch = torch.empty(len(images), *images[0].shape, dtype=images[0].dtype, pin_memory=True)
-        torch.stack(images, out=batch)
-    else:
-        batch = images[0][None] if len(images) == 1 else torch.stack(images)
-    return batch.to(device, non_blocking=True)
+    if device.type == "cpu":
+        return images[0][None] if len(images) == 1 else torch.stack(images)
+    batch = torch.empty(len(images), *images[0].shape, dtype=images[0].dtype, device=device)
+    for place, image in zip(batch, images, strict=True):
+        place.copy_(image, non_blocking=True)
+    return batch
 
 
 def stack_im_info(frames: Sequence[Frame], device: torch.device) -> Tensor:

@@ -7,9 +7,11 @@ import struct
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from lib.config import default_config
+from lib.config import default_config, load_config
 from lib.data.transforms import ImageError, Preprocessing, flip_boxes, read_image, resize, scale_boxes, to_tensor
+from lib.models.frame_batches import stack_images
 
 
 @pytest.mark.parametrize("case", ["up", "down", "maxed", "stride"])
@@ -105,3 +107,20 @@ def test_bad_image_is_named(tmp_path):
     (tmp_path / "bad.JPEG").write_bytes(b"not a picture")
     with pytest.raises(ImageError, match=r"bad\.JPEG: not a readable image \(13 bytes\); replace the file"):
         read_image(tmp_path / "bad.JPEG")
+
+
+@pytest.mark.gpu
+def test_images_for_a_gpu_are_made_in_memory_that_it_reads_by_itself():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    device, cfg = torch.device("cuda"), load_config()
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), np.uint8)
+    pinned, plain = Preprocessing.from_config(cfg, device), Preprocessing.from_config(cfg)
+    frames = [pinned(picture) for picture in pictures]
+    assert all(frame.image.is_pinned() for frame in frames)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        images = stack_images(frames, device)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert images.cpu().equal(torch.stack([plain(picture).image for picture in pictures]))
