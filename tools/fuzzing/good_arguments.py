@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tools.fuzzing.small_dataset import small_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
+# What the scripts may make in their working folder
+MAKES = ("cache", "out", "out.json", "out.csv", "lists", "made.mat", "coco.json", "made", "sheet.png", "shown")
+MAKES += ("VID_val_frames.txt", " ", "[*]", "[[]")  # where lists are asked for under such names
+MAKES += ("data", "VID_val_videos_videos_*.npz")  # the cache: where none is asked for, and for a folder of "." or ""
 
 
 def good_arguments() -> dict[str, dict[str, str]]:
@@ -86,3 +91,19 @@ def _scripts(root: str) -> dict[str, dict[str, str]]:
         },
         "rfcn.test": {"--cfg": cfg, "--weights": "weights.pth", "--videos": "1", "--device": "cpu", "": run},
     }
+
+
+def as_line(arguments: Mapping[str, str]) -> list[str]:
+    """Options by name ("" for the positional ones) as a command line."""
+    named = [part for name, value in arguments.items() if name for part in ([name, value] if value else [name])]
+    return [*named, *arguments.get("", "").split(" ")] if arguments.get("") else named
+
+
+def interruptible() -> dict[str, list[str]]:
+    """The command lines of scripts that take long enough to be interrupted."""
+    options = good_arguments()
+    names = ("tools.evaluate", "tools.make_motion_iou", "tools.export_coco", "tools.make_synthetic_vid", "rfcn.demo")
+    lines = {tool: {k: v for k, v in options[tool].items() if k not in ("--motion-iou", "--limit")} for tool in names}
+    lines["tools.make_synthetic_vid"] |= {"--train-videos": "6", "--frames": "4", "--size": "160x128"}
+    lines["tools.export_coco"] |= {"--out": "coco.json"}
+    return {tool: as_line(line) for tool, line in lines.items()}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tools.fuzzing import data_files, images, outputs, processes, results, settings, weights
+from tools.fuzzing import commands, data_files, environments, images, outputs, results, settings, signals, weights
 
 KINDS = {
     kind.name: kind
-    for module in (images, data_files, settings, weights, results, outputs, processes)
+    for module in (images, data_files, settings, weights, results, outputs, commands, signals, environments)
     for kind in module.KINDS
 }
