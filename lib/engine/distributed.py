@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 from lib.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
+# A process that has tested its share waits for the slowest one, and all wait for the one that reads the annotations:
+# longer than the 10 minutes of NCCL and the 30 of gloo. torchrun notices a process that died.
+_LONGEST_WAIT = timedelta(days=1)
 
 
 class DistributedError(InputError):
@@ -86,11 +90,13 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
         yield
         return
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        # Unlike everything else, this wants the number also where the device is just "cuda"
+        torch.cuda.set_device(processes.local_rank if device.index is None else device.index)
     # torchrun keeps its store when it restarts the processes: without a prefix they would wait for addresses of before
     store, rank, size = next(dist.rendezvous("env://"))
     store = dist.PrefixStore(f"restart_{processes.restarts}", store)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=size)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_LONGEST_WAIT)
     try:
         with loss_of_a_process(processes):
             yield

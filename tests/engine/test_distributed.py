@@ -7,13 +7,17 @@ import os
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from torch.cuda._utils import _get_device_index
 
+from lib.engine import distributed
 from lib.engine.checkpoint import load_checkpoint
-from lib.engine.distributed import DistributedError, Processes, batches_of_process
+from lib.engine.device import device_of
+from lib.engine.distributed import DistributedError, Processes, batches_of_process, joined
 from tests.engine import shared_runs
 from tests.engine.test_train import same_content, without_resume
 
@@ -106,6 +110,23 @@ def test_torchrun_restarts_a_run_that_ends_as_one_without_a_loss(runs, tmp_path)
     assert (tmp_path / "test_with_a_loss" / RESULTS).read_bytes() == (runs[0] / "test" / RESULTS).read_bytes()
     notes = (tmp_path / "test_with_a_loss").glob("life_*.json")
     assert sum(json.loads(path.read_text()) for path in notes) <= 5 + 2, "the video that a process was in is done again"
+
+
+@pytest.mark.parametrize(("name", "local_rank", "taken"), [("cuda", 0, 0), ("cuda", 1, 1), ("cuda:1", 0, 1)])
+def test_every_process_takes_the_gpu_of_its_rank_and_waits_for_long(monkeypatch, name, local_rank, taken):
+    """With torch's own check of the device, which wants a number; the exchange itself needs GPUs."""
+    gpus, begun = [], []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: gpus.append(_get_device_index(device)))
+    monkeypatch.setattr(distributed.dist, "rendezvous", lambda url: iter([(None, local_rank, 2)]))
+    monkeypatch.setattr(distributed.dist, "PrefixStore", lambda prefix, store: store)
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *args, **named: begun.append((*args, named)))
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: None)
+    with joined(Processes(local_rank, 2, local_rank), device_of(name, local_rank)):
+        assert gpus == [taken]
+    ((backend, named),) = begun
+    assert (backend, named["rank"], named["world_size"]) == ("nccl", local_rank, 2)
+    assert named["timeout"] > timedelta(hours=12), "a share of a long test"
 
 
 def test_batches_that_cannot_be_shared_are_refused():
