@@ -174,7 +174,8 @@ class FGFA(nn.Module):
         rule, channels = self.test_rule, self.features.out_channels
         centres = torch.tensor([one.centre.slot for one in neighbourhoods]).to(pool.device, non_blocking=True)
         if rule.embed_after_warp:
-            features, weights = self.average(pool[centres], pool[slots], flow, rule, counts)
+            maps, others = (pool[places].to(flow.dtype) for places in (centres, slots))
+            features, weights = self.average(maps, others, flow, rule, counts)
             return features, weights[:, :, 0]
         reference = None if rule.aggregate_current else pool[:, channels:][centres].to(flow.dtype)
         return aggregate(pool, slots, flow, counts.log(), channels, reference)

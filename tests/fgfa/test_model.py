@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from dataclasses import replace
 from itertools import product
@@ -13,6 +14,7 @@ import torch
 import fgfa.model as fgfa_module
 from fgfa.model import FGFA, AggregationRule, CachedFrame, build_fgfa
 from lib.engine.inference import detect_frames
+from lib.models.inference_form import prepare_for_inference
 from lib.models.postprocess import RawDetections
 from lib.ops import flow_warp
 from lib.structures import Frame, TrainingBatch
@@ -68,6 +70,17 @@ def test_rules_make_a_difference(monkeypatch):
     frames = random_frames([(96, 128)] * 3)
     maps = [_aggregated(small_fgfa(1, test_rule=rule), frames, monkeypatch)[1] for rule in RULES]
     assert all(not torch.allclose(maps[i], maps[j], atol=1e-4) for i in range(4) for j in range(i))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_every_rule_in_bfloat16(rule, monkeypatch):
+    """Every rule adds up in float32, so only the maps are rounded."""
+    frames, model = random_frames([(96, 128)] * 3), small_fgfa(1, test_rule=rule).eval()
+    expected = _aggregated(prepare_for_inference(copy.deepcopy(model)), frames, monkeypatch)
+    found = _aggregated(prepare_for_inference(model, torch.bfloat16), frames, monkeypatch)
+    for own, other in zip(found, expected, strict=True):
+        assert own.dtype == torch.float32
+        assert 0 < (own - other).abs().max() < 0.05 * other.abs().max()
 
 
 def test_the_rules_are_the_originals_unless_said_otherwise():
