@@ -21,6 +21,7 @@ from lib.engine.inference import Answer, LiveDetection, Timing, detect_frames, r
 from lib.engine.run import METHODS, Method, Run, method_called, open_run
 from lib.models.build import build_postprocess
 from lib.models.postprocess import PostProcess
+from lib.models.precision import set_precision
 from lib.models.video_model import VideoModel
 
 
@@ -80,6 +81,7 @@ class VideoDetector:
         or None if the frames can be read only once.
         Each call begins a new video. Raises SourceError and ImageError.
         """
+        set_precision(self.cfg.PRECISION, self.device)  # another detector may have set TF32 for the process
         frames = open_frames(source, rgb)
         seq_nms = self.cfg.TEST.SEQ_NMS
         if seq_nms and frames.length is None and not frames.repeatable and not limit:
@@ -106,6 +108,7 @@ class VideoDetector:
         """
         if self.cfg.TEST.SEQ_NMS:
             raise SourceError("Seq-NMS answers when a video is over, so not live; set TEST.SEQ_NMS=false")
+        set_precision(self.cfg.PRECISION, self.device)
         loop = LiveDetection(self.model, self._postprocess, inside=inside)
         return LiveVideo(loop, self._preprocess, rgb)
 

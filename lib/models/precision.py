@@ -40,17 +40,18 @@ def set_precision(precision: str, device: torch.device, training: bool = False) 
         raise PrecisionError(f"PRECISION int8 needs a CPU with AVX-512 VNNI, not this {device}; give {instead}")
     if precision == "tf32" and torch.cuda.get_device_capability(device)[0] < 8:
         raise PrecisionError(f"PRECISION tf32: {torch.cuda.get_device_name(device)} has no TF32; give float32")
-    if (
-        precision == "bfloat16"
-        and device.type == "cuda"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
+    if precision == "bfloat16" and device.type == "cuda" and not _gpu_has_bfloat16(device):
         raise PrecisionError(f"PRECISION bfloat16: {torch.cuda.get_device_name(device)} has none; give float16")
     if precision == "bfloat16" and device.type == "cpu" and _lacks_bfloat16():
         _warn_of_bfloat16()
     if precision == "int8":
         return None if _lacks_bfloat16() else torch.bfloat16
     return _REDUCED.get(precision)
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    with torch.cuda.device(device):  # torch asks the current one
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _lacks_bfloat16() -> bool:

@@ -35,6 +35,15 @@ def test_a_causal_fgfa_answers_at_once(checkpoint):
     assert [len(live.add(image)) for image in clip(4)] == [1, 1, 1, 1]
 
 
+def test_a_video_is_computed_in_the_precision_of_its_detector(detectors):
+    """Another detector in TF32 has allowed it for the whole process."""
+    for begin in (lambda: next(detectors["rfcn"](clip(1))), detectors["rfcn"].live):
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        begin()
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+
+
 @ALL
 def test_videos_do_not_know_of_each_other(detectors, expected, method):
     detector, one, other = detectors[method], clip(5), clip(4, seed=1)
