@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the recordings of the originals, where they are available."""
+"""Fixtures of all tests: the recordings of the originals, where they are available, and the GPU."""
 
 import signal
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.models.precision import set_precision
 from tools.parity.rows import Recording
 
 # A shell starts jobs in the background with SIGINT ignored, nohup with SIGHUP ignored, which everything that a test
@@ -16,6 +17,34 @@ if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    """Tests that are not marked `gpu` see no GPU, nor does what they start: they compare with numbers of the CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("gpu") is None:
+            patch.setenv("CUDA_VISIBLE_DEVICES", "")
+            patch.setattr(torch.cuda, "is_available", lambda: False)
+        return (yield)
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    """The GPU, which computes in float32 without TF32; skips the test where there is none."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    device = torch.device("cuda")
+    set_precision("float32", device)
+    return device
+
+
+@pytest.fixture
+def cuda_kernels(cuda) -> torch.device:
+    """The GPU, where lib.ops has CUDA kernels: what stands in for them waits for the GPU and sums in another order."""
+    if not torch.ops.vod.has_cuda_kernels():
+        pytest.skip("needs lib.ops with CUDA kernels (FORCE_CUDA=1 python setup.py build_ext --inplace)")
+    return cuda
 
 
 @pytest.fixture(autouse=True)

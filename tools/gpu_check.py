@@ -40,6 +40,7 @@ _SMALL_NETWORK = [
     "TEST.RPN_POST_NMS_TOP_N=50",
 ]
 _SMALL_SIZE = ["--size", "96", "160", "--interval", "4", "--window", "5", "--rounds", "2"]
+_PYTEST = ("-m", "pytest", "-m", "gpu", "--durations=0", "tests", "-k")
 _DATA = ["--train-videos", "10", "--val-videos", "2", "--frames", "20", "--stills", "30", "--size", "160x128"]
 _TRAINING = [
     "SCALES=[[128,160]]",
@@ -83,7 +84,8 @@ def stages(args: argparse.Namespace, out: Path) -> list[Stage]:
     listed = [
         build,
         Stage("doctor", (*python, "tools/doctor.py"), 60),
-        Stage("gpu_tests", (*python, "-m", "pytest", "-m", "gpu", "--durations=0", "tests"), 240),
+        # What torch.compile makes from nothing takes longest, so it comes late
+        Stage("gpu_tests", (*python, *_PYTEST, "not compiled_features"), 240),
         *_parity_stages(args, out, "float32", ""),
         *(
             _benchmark(args, out, mode, precision)
@@ -93,6 +95,7 @@ def stages(args: argparse.Namespace, out: Path) -> list[Stage]:
         Stage("profile", (*python, "tools/profile_frame.py", *_device_and_size(args), "--out", str(out)), 90),
         *_training_stages(args, out),
         *_parity_stages(args, out, "tf32", needs_gpu),
+        Stage("gpu_tests_compiled", (*python, *_PYTEST, "compiled_features"), 240),
         _benchmark(args, out, "stream", "bfloat16", "on"),
         _benchmark(args, out, "stream", "bfloat16", "graphs", needs_gpu),
     ]
@@ -165,7 +168,7 @@ def run_stage(stage: Stage, out: Path, seconds_left: float) -> dict[str, Any]:
             status, why = "failed", f"took more than {limit:.0f} s"
         finally:
             _end(process)
-    if stage.name == "gpu_tests":
+    if stage.name.startswith("gpu_tests"):
         lines = (out / f"{stage.name}.log").read_text(encoding="utf-8").splitlines() or [""]
         why = "; ".join(filter(None, (why, lines[-1])))  # how many passed, failed and were skipped
     return {**result, "seconds": time.monotonic() - start, "status": status, "why": why}

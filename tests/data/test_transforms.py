@@ -110,17 +110,15 @@ def test_bad_image_is_named(tmp_path):
 
 
 @pytest.mark.gpu
-def test_images_for_a_gpu_are_made_in_memory_that_it_reads_by_itself():
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    device, cfg = torch.device("cuda"), load_config()
+def test_images_for_a_gpu_are_made_in_memory_that_it_reads_by_itself(cuda):
+    cfg = load_config()
     pictures = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3), np.uint8)
-    pinned, plain = Preprocessing.from_config(cfg, device), Preprocessing.from_config(cfg)
+    pinned, plain = Preprocessing.from_config(cfg, cuda), Preprocessing.from_config(cfg)
     frames = [pinned(picture) for picture in pictures]
     assert all(frame.image.is_pinned() for frame in frames)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        images = stack_images(frames, device)
+        images = stack_images(frames, cuda)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert images.cpu().equal(torch.stack([plain(picture).image for picture in pictures]))

@@ -88,9 +88,9 @@ def test_least_sizes(frames, boxes, classes, nms_threshold):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("nms_threshold", [None, 0.3])
-def test_a_gpu_finds_the_same_and_copies_once(cuda, nms_threshold, monkeypatch):
+def test_a_gpu_finds_the_same_and_copies_once(cuda_kernels, nms_threshold, monkeypatch):
     raw, rule = random_raw(boxes=300, classes=31), PostProcess(1e-3, nms_threshold, 300)
-    on_gpu = RawDetections(raw.frames, raw.boxes.to(cuda), raw.probabilities.to(cuda))
+    on_gpu = RawDetections(raw.frames, raw.boxes.to(cuda_kernels), raw.probabilities.to(cuda_kernels))
     rule(on_gpu)
     torch.cuda.synchronize()
     copies, copy = [], torch.Tensor.cpu
@@ -110,10 +110,3 @@ def _allowed(copy, tensor: torch.Tensor) -> torch.Tensor:
         return copy(tensor)
     finally:
         torch.cuda.set_sync_debug_mode("error")
-
-
-@pytest.fixture
-def cuda() -> torch.device:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    return torch.device("cuda")

@@ -171,9 +171,9 @@ def test_other_dtypes_are_refused(suppress):
 
 
 @pytest.mark.gpu
-def test_a_cuda_graph_holds_it(cuda):
+def test_a_cuda_graph_holds_it(cuda_kernels):
     """Replayed with other inputs, whose counts are others."""
-    first, second = ([tensor.to(cuda) for tensor in random_sets(5, 300)] for _ in range(2))
+    first, second = ([tensor.to(cuda_kernels) for tensor in random_sets(5, 300)] for _ in range(2))
     second[1] = second[1].flip(0) * 0.7
     nms_padded(*first[:2], 0.3, first[2], least_score=0.2)
     graph = torch.cuda.CUDAGraph()

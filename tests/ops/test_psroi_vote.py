@@ -202,7 +202,7 @@ def test_other_dtypes_are_refused(vote):
 
 
 @pytest.mark.gpu
-def test_cuda_gives_the_bits_of_the_cpu(cuda):
+def test_cuda_gives_the_bits_of_the_cpu(cuda_kernels):
     feature = random_feature(5, 7, dtype=torch.float32)
-    out = psroi_vote(feature.to(cuda), ROIS.to(cuda), 5, 7, SCALE)
+    out = psroi_vote(feature.to(cuda_kernels), ROIS.to(cuda_kernels), 5, 7, SCALE)
     assert torch.equal(out.cpu(), psroi_vote(feature, ROIS, 5, 7, SCALE))

@@ -69,9 +69,9 @@ def test_side_stream(cuda, name):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", sorted(CALLS.keys() - {"nms"}))  # whose result has as many rows as boxes are kept
-def test_the_host_does_not_wait(cuda, name):
+def test_the_host_does_not_wait(cuda_kernels, name):
     call, inputs = CALLS[name]
-    inputs = [tensor.to(cuda) for tensor in inputs]
+    inputs = [tensor.to(cuda_kernels) for tensor in inputs]
     call(*inputs)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -10,7 +10,6 @@ import torch
 
 from lib.models import detector as detector_module
 from lib.models.inference_form import prepare_for_inference
-from lib.models.precision import set_precision
 from tests.recordings import assert_all_pass, assert_losses_from_a_batch, changed, noticed
 from tools.parity import golden_weights
 from tools.parity import networks as networks_module
@@ -61,12 +60,9 @@ def test_an_error_of_the_optimised_form_alone_is_noticed(recording, network, mon
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("optimised", [False, True])
-def test_every_recorded_array_of_testing_on_a_gpu(recording, network, optimised):
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    set_precision("float32", torch.device("cuda"))
+def test_every_recorded_array_of_testing_on_a_gpu(cuda, recording, network, optimised):
     recorded = recording("net_rfcn_public")
-    compare_network(recorded, replace(network, device=torch.device("cuda"), optimised=optimised))
+    compare_network(recorded, replace(network, device=cuda, optimised=optimised))
     assert_all_pass(recorded, 17)
 
 
