@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the recordings of the originals, where they are available, and the GPU."""
+"""Fixtures of all tests: the recordings of the originals, where they are available, a tiny data set, and the GPU."""
 
 import signal
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lib.models.precision import set_precision
+from tools.make_synthetic_vid import main as make_synthetic_vid
 from tools.parity.rows import Recording
 
 # A shell starts jobs in the background with SIGINT ignored, nohup with SIGHUP ignored, which everything that a test
@@ -80,3 +81,12 @@ def golden_dir() -> Path:
     if not path.is_dir():
         pytest.skip("needs the recorded numbers of the originals, which are not on this machine")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory) -> Path:
+    """Four videos to train on, two to test on, of six frames of 160 x 128, and four stills; not to be changed."""
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    arguments = "--train-videos 4 --val-videos 2 --frames 6 --stills 4 --size 160x128 --workers 1"
+    make_synthetic_vid(["--out", str(folder), *arguments.split()])
+    return folder

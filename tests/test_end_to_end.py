@@ -17,18 +17,9 @@ from rfcn.demo_batch import main as demo_batch
 from rfcn.model import RFCN
 from rfcn.test import main as run_test_script
 from tools.evaluate import main as evaluate
-from tools.make_synthetic_vid import main as make_synthetic_vid
 
 CFG = str(Path(__file__).resolve().parents[1] / "configs/rfcn/resnet_v1_18_synthetic_vid.yaml")
 CLASSES = 10
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "tiny"
-    arguments = "--train-videos 4 --val-videos 2 --frames 6 --stills 4 --size 160x128 --workers 1"
-    make_synthetic_vid(["--out", str(folder), *arguments.split()])
-    return folder
 
 
 def overrides(dataset, out, seed=0):
@@ -46,9 +37,9 @@ def overrides(dataset, out, seed=0):
 
 
 @pytest.fixture(scope="module")
-def trained(dataset, tmp_path_factory):
+def trained(tiny_dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    train_and_test(["--cfg", CFG, *overrides(dataset, out)])
+    train_and_test(["--cfg", CFG, *overrides(tiny_dataset, out)])
     return out
 
 
@@ -67,17 +58,23 @@ def assert_same_but_for_rounding(found, wanted):
         assert np.mean(partners) > 0.99
 
 
-def test_a_broken_test_set_shows_before_the_training(dataset, tmp_path):
-    common = ["--cfg", CFG, *overrides(dataset, tmp_path), "dataset.test_image_set=VID_val_absent"]
+def test_a_broken_test_set_shows_before_the_training(tiny_dataset, tmp_path):
+    common = ["--cfg", CFG, *overrides(tiny_dataset, tmp_path), "dataset.test_image_set=VID_val_absent"]
     with pytest.raises(InputError, match="VID_val_absent"):
         train_and_test(common)
     assert not list(tmp_path.rglob("*.pth"))
 
 
 @pytest.mark.parametrize("method", VIDEO_METHODS)
-def test_video_methods_train_test_and_show(method, dataset, tmp_path):
+def test_video_methods_train_test_and_show(method, tiny_dataset, tmp_path):
     cfg = Path(__file__).resolve().parents[1] / VIDEO_METHODS[method]
-    common = ["--cfg", str(cfg), *overrides(dataset, tmp_path), "TRAIN.BATCH_IMAGES=2", "TEST.KEY_FRAME_INTERVAL=3"]
+    common = [
+        "--cfg",
+        str(cfg),
+        *overrides(tiny_dataset, tmp_path),
+        "TRAIN.BATCH_IMAGES=2",
+        "TEST.KEY_FRAME_INTERVAL=3",
+    ]
     importlib.import_module(f"experiments.{method}.{method}_end2end_train_test").main(common)
     run = tmp_path / cfg.stem
     evaluation = json.loads((run / "VID_val_videos" / "evaluation.json").read_text())
@@ -92,12 +89,12 @@ def test_video_methods_train_test_and_show(method, dataset, tmp_path):
     importlib.import_module(f"{method}.test").main([*common, "--raw"])
     raw = run / "VID_val_videos" / "raw_detections.txt"
     out = tmp_path / "rescored.txt"
-    data = ["--dataset-path", str(dataset), "--cache", str(tmp_path / "cache"), "--results", str(raw)]
+    data = ["--dataset-path", str(tiny_dataset), "--cache", str(tmp_path / "cache"), "--results", str(raw)]
     evaluate([*data, "--seq-nms", "--save-results", str(out)])
     assert_same_but_for_rounding(np.loadtxt(out), np.loadtxt(run / "VID_val_videos_seq_nms" / "detections.txt"))
     importlib.import_module(f"{method}.test").main([*common, "--flow", "true"])
     assert json.loads((run / "VID_val_videos_true_flow" / "evaluation.json").read_text())["frames"] == 2 * 6
-    clip = dataset / "Data/VID/val/syn_val_00000000"
+    clip = tiny_dataset / "Data/VID/val/syn_val_00000000"
     weights = next((run / load_config(cfg).dataset.image_set).glob("*-0001.pth"))
     found = []
     for name in ("demo", "demo_batch"):
@@ -138,17 +135,17 @@ def test_a_run_leaves_weights_log_results_and_evaluation(trained):
     assert list((checkpoint.parent / "tensorboard").iterdir())
 
 
-def test_evaluating_the_saved_results_gives_the_same_numbers(dataset, trained, tmp_path):
+def test_evaluating_the_saved_results_gives_the_same_numbers(tiny_dataset, trained, tmp_path):
     _, results, evaluation = files_of(trained)
-    arguments = ["--dataset-path", str(dataset), "--image-set", "VID_val_videos", "--results", str(results)]
+    arguments = ["--dataset-path", str(tiny_dataset), "--image-set", "VID_val_videos", "--results", str(results)]
     evaluate([*arguments, "--json", str(tmp_path / "again.json")])
     again, first = json.loads((tmp_path / "again.json").read_text()), json.loads(evaluation.read_text())
     assert again["ap"] == first["ap"]
     assert again["motion"] == first["motion"]
 
 
-def test_a_run_can_be_repeated_bit_for_bit(dataset, trained, tmp_path):
-    train_and_test(["--cfg", CFG, *overrides(dataset, tmp_path)])
+def test_a_run_can_be_repeated_bit_for_bit(tiny_dataset, trained, tmp_path):
+    train_and_test(["--cfg", CFG, *overrides(tiny_dataset, tmp_path)])
     (checkpoint, results, _), (other_checkpoint, other_results, _) = files_of(trained), files_of(tmp_path)
     weights, other = weights_of(checkpoint), weights_of(other_checkpoint)
     assert weights.keys() == other.keys()
@@ -156,9 +153,9 @@ def test_a_run_can_be_repeated_bit_for_bit(dataset, trained, tmp_path):
     assert results.read_bytes() == other_results.read_bytes()
 
 
-def test_an_interrupted_test_goes_on_where_it_was(dataset, trained, tmp_path, monkeypatch):
+def test_an_interrupted_test_goes_on_where_it_was(tiny_dataset, trained, tmp_path, monkeypatch):
     checkpoint, results, _ = files_of(trained)
-    arguments = ["--cfg", CFG, *overrides(dataset, tmp_path), "--weights", str(checkpoint)]
+    arguments = ["--cfg", CFG, *overrides(tiny_dataset, tmp_path), "--weights", str(checkpoint)]
     tested = []
 
     def begin_clip(self, *arguments):
@@ -176,36 +173,36 @@ def test_an_interrupted_test_goes_on_where_it_was(dataset, trained, tmp_path, mo
     assert files_of(tmp_path)[1].read_bytes() == results.read_bytes()
 
 
-def test_a_try_on_a_few_videos_leaves_the_results_of_all(dataset, trained):
+def test_a_try_on_a_few_videos_leaves_the_results_of_all(tiny_dataset, trained):
     checkpoint, results, evaluation = files_of(trained)
     before = [file.read_bytes() for file in (results, evaluation)]
-    run_test_script(["--cfg", CFG, *overrides(dataset, trained), "--weights", str(checkpoint), "--videos", "1"])
+    run_test_script(["--cfg", CFG, *overrides(tiny_dataset, trained), "--weights", str(checkpoint), "--videos", "1"])
     assert [file.read_bytes() for file in (results, evaluation)] == before
     folder = results.parent.with_name(f"{results.parent.name}_first_1")
     assert json.loads((folder / evaluation.name).read_text())["frames"] == 6
 
 
-def test_a_flow_that_cannot_be_is_said_before_the_training(dataset, tmp_path, capsys):
+def test_a_flow_that_cannot_be_is_said_before_the_training(tiny_dataset, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
-        train_and_test(["--cfg", CFG, *overrides(dataset, tmp_path), "--flow", "zero"])
+        train_and_test(["--cfg", CFG, *overrides(tiny_dataset, tmp_path), "--flow", "zero"])
     assert stop.value.code == 2
     assert "--flow zero" in capsys.readouterr().err
     assert not files_of(tmp_path)[0].exists()
 
 
-def test_another_seed_trains_another_model(dataset, trained, tmp_path):
-    train_and_test(["--cfg", CFG, *overrides(dataset, tmp_path, seed=1)])
+def test_another_seed_trains_another_model(tiny_dataset, trained, tmp_path):
+    train_and_test(["--cfg", CFG, *overrides(tiny_dataset, tmp_path, seed=1)])
     name = "features.resnet.conv1.weight"
     assert not torch.equal(weights_of(files_of(trained)[0])[name], weights_of(files_of(tmp_path)[0])[name])
 
 
-def test_demo_and_batch_demo_show_the_same_detections(dataset, trained, tmp_path):
-    clip = dataset / "Data/VID/val/syn_val_00000000"
+def test_demo_and_batch_demo_show_the_same_detections(tiny_dataset, trained, tmp_path):
+    clip = tiny_dataset / "Data/VID/val/syn_val_00000000"
     found = []
     for script, name in ((demo, "single"), (demo_batch, "batch")):
         out = tmp_path / name
         common = ["--cfg", CFG, "--source", str(clip), "--out", str(out), "--min-score", "0"]
-        script([*common, *overrides(dataset, trained)])
+        script([*common, *overrides(tiny_dataset, trained)])
         assert (out / "demo.mp4").stat().st_size > 0
         assert (out / "contact_sheet.png").stat().st_size > 0
         found.append(json.loads((out / "detections.json").read_text())["frames"])
