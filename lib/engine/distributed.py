@@ -97,6 +97,7 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
     store = dist.PrefixStore(f"restart_{processes.restarts}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_LONGEST_WAIT)
+    store.set_timeout(_LONGEST_WAIT)  # NCCL's processes meet in it when they first exchange something
     try:
         with loss_of_a_process(processes):
             yield
