@@ -60,7 +60,9 @@ def simulated_gpu() -> Iterator[None]:
         # The memory that a GPU reads by itself is asked for in threads too, where the mode is not
         patch.setattr(torch, "empty", lambda *args, pin_memory=False, **named: empty(*args, **named))
         patch.setattr(Tensor, "pin_memory", lambda self, device=None: self)
-        patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None)
+        patch.setattr(
+            torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None, raising=False
+        )
         # The type of a parameter says where it is, so one that is moved must be made anew
         patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
         yield
