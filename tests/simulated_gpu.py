@@ -86,10 +86,12 @@ def _call(func, args: tuple, kwargs: dict[str, Any]) -> Any:
             _refuse_a_mixture(func, tensors)
     else:
         on_gpu, kwargs = _names_gpu(device), {**kwargs, "device": "cpu"}
+    leaf = device is not None and kwargs.pop("requires_grad", False)  # renamed, it would no longer be one
     with torch._C.DisableTorchFunctionSubclass():
         result = func(*args, **kwargs)
     known = {id(tensor) for tensor in tensors}  # in-place functions return what they were given
-    return tree_map(lambda x: _placed(x, on_gpu) if isinstance(x, Tensor) and id(x) not in known else x, result)
+    result = tree_map(lambda x: _placed(x, on_gpu) if isinstance(x, Tensor) and id(x) not in known else x, result)
+    return result.requires_grad_() if leaf else result
 
 
 _NAMED = {

@@ -106,3 +106,6 @@ class TestTheSimulation:
         layer(torch.ones(2, 3, device="cuda")).sum().backward()
         assert layer.weight.grad.is_cuda
         assert layer.weight.grad.tolist() == [[2, 2, 2]]
+        leaf = torch.zeros(2, device="cuda", requires_grad=True)
+        (leaf * 3).sum().backward()
+        assert leaf.grad.tolist() == [3, 3]
