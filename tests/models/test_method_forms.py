@@ -95,11 +95,10 @@ def test_nothing_waits_for_the_gpu_between_a_frame_and_its_raw_detections(cuda_k
 @pytest.mark.gpu
 def test_a_cuda_graph_holds_the_heads_and_the_post_processing(cuda_kernels):
     """From features to rows of detections nothing depends on values, so all of it can be captured."""
-    cuda = cuda_kernels
-    detector = prepare_for_inference(small_rfcn().eval().to(cuda)).detector
+    detector = prepare_for_inference(small_rfcn().eval().to(cuda_kernels)).detector
     rule, frames = PostProcess(0.05, 0.3, 20), random_frames([SIZE])
-    features, other = torch.randn(2, 1, 32, 6, 8, device=cuda)
-    im_info = torch.tensor([[*SIZE, 1.0]], device=cuda)
+    features, other = torch.randn(2, 1, 32, 6, 8, device=cuda_kernels)
+    im_info = torch.tensor([[*SIZE, 1.0]], device=cuda_kernels)
 
     def rows():
         return rule.rows(RawDetections(frames, *detector.predict(features, im_info)))

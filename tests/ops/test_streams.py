@@ -70,11 +70,14 @@ def test_side_stream(cuda, name):
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", sorted(CALLS.keys() - {"nms"}))  # whose result has as many rows as boxes are kept
 def test_the_host_does_not_wait(cuda_kernels, name):
+    """PyTorch raises where the host would wait."""
     call, inputs = CALLS[name]
     inputs = [tensor.to(cuda_kernels) for tensor in inputs]
-    call(*inputs)
+    expected = call(*inputs)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        call(*inputs)
+        result = call(*inputs)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    for actual, wanted in zip(result, expected, strict=True):
+        assert_close(actual, wanted)
