@@ -38,6 +38,8 @@ print('installed, and imported from another folder:', 'Python', platform.python_
   installed=$(cd "$top" && "$here/bin/python" -c "import lib, os; print(os.path.dirname(lib.__file__))")
   cp "$installed"/ops/_C*.so "$here/source/lib/ops/"
   cp "$installed"/evaluation/_*.so "$here/source/lib/evaluation/"
+  # Where the recordings of the originals lie beside this clone, the tests look for them beside theirs
+  [ ! -d "$source/../shared" ] || ln -sfn "$(realpath "$source/../shared")" "$here/shared"
   printf '== %s: testing\n' "$name"
   (cd "$here/source" && "$here/bin/python" -m pytest "$@") || failed=1
 }

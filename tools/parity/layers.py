@@ -133,7 +133,7 @@ def _max_pool(recording: Recording) -> None:
     A constant that makes the map positive is added before, so that the ReLU has no effect, and subtracted after.
     """
     x = _tensor(recording, "maxpool_x")
-    net = ResNet(18, width=x.shape[1], bn_eps=0)
+    net = ResNet(18, width=x.shape[1], bn_eps=1e-30)  # 1 + this is 1, and torch 2.11 refuses 0
     net.conv1, net.stages = nn.Conv2d(x.shape[1], x.shape[1], 1, bias=False), []
     nn.init.dirac_(net.conv1.weight)
     raised = 1 - x.min()
