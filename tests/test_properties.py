@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 
 from dff.key_frames import KeyFrameRule
 from fgfa.window import Window
@@ -20,6 +18,10 @@ from lib.evaluation.mean_ap_reference import mean_ap_reference
 from lib.evaluation.results_file import DetectionTable, ResultsWriter, read_results
 from lib.ops import nms, nms_padded
 from lib.structures import GroundTruth
+
+hypothesis = pytest.importorskip("hypothesis", reason="needs hypothesis: pip install hypothesis")
+HealthCheck, assume, given, settings = hypothesis.HealthCheck, hypothesis.assume, hypothesis.given, hypothesis.settings
+st = hypothesis.strategies
 
 # The same examples in every run; tmp_path is shared by the examples of a test, which write one file after the other
 settings.register_profile(

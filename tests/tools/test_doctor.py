@@ -47,9 +47,9 @@ def test_packages(tmp_path, monkeypatch):
 
 
 def test_a_package_may_stand_in_and_those_for_the_tests_may_be_absent(tmp_path, monkeypatch):
-    """tools/setup_env.sh installs OpenCV without windows where the system lacks their libraries."""
+    """tools/setup_env.sh installs OpenCV without windows where the system lacks their libraries; av is not needed."""
     pinned, versions = (
-        "opencv-python==5.0\nruff==1.0\npytest==2.0\n",
+        "opencv-python==5.0\nruff==1.0\npytest==2.0\nav==3.0\n",
         {"opencv-python-headless": "5.0", "pytest": "2.0"},
     )
     found = packages_found(tmp_path, monkeypatch, pinned, versions)
