@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from lib.errors import InputError
 from lib.host_memory import set_up_host_memory
@@ -44,6 +45,16 @@ def run_script(main: Callable[[], object]) -> None:
             _end(_INTERRUPTED, 130)
         raise
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """The environment for a Python process that this one starts: it imports from this checkout, then as this one does.
+
+    changes: further variables, by name.
+    """
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, **changes}
 
 
 def _set_up_process() -> None:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lib.command_line import child_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -44,12 +46,9 @@ def walk(page: str, folder: Path) -> list[str]:
     python.parent.mkdir()
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
     python.chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
+    environment = child_environment(
+        PATH=f"{python.parent}{os.pathsep}{os.environ['PATH']}", CUDA_VISIBLE_DEVICES="", OMP_WAIT_POLICY="PASSIVE"
+    )
     outputs = []
     for text in [text for language, text in blocks(page) if language == "bash"]:
         command = ["bash", "-e", "-u", "-o", "pipefail", "-c", text]

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.command_line import count, run_script
+from lib.command_line import child_environment, count, run_script
 from lib.engine.device import default_device, device_of
 from lib.engine.provenance import machine
 from lib.files import check_output, write_json, write_text
@@ -153,8 +153,7 @@ def run_stage(stage: Stage, out: Path, seconds_left: float) -> dict[str, Any]:
         return {**result, "status": "skipped", "why": stage.skip or "no time was left"}
     start = time.monotonic()
     with (out / f"{stage.name}.log").open("w", encoding="utf-8") as log:
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        environment = {**os.environ, "PYTHONPATH": path, **stage.environment}
+        environment = child_environment(**stage.environment)
         process = subprocess.Popen(
             stage.command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )

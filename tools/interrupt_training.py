@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from lib.command_line import count, positive_count, run_script
+from lib.command_line import child_environment, count, positive_count, run_script
 from lib.engine.checkpoint import load_checkpoint
 from lib.errors import InputError
 from lib.evaluation.results_file import DETECTIONS
@@ -74,7 +74,7 @@ class Command:
             process = subprocess.Popen(
                 self.words,
                 cwd=self.folder,
-                env=os.environ | {MARK: mark, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+                env=child_environment(**{MARK: mark, "PYTHONUNBUFFERED": "1"}),
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

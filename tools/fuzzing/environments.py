@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from lib.command_line import child_environment
 from tools.fuzzing.attempts import Input, Kind, WrongError
 from tools.fuzzing.forks import SECONDS, end_of, in_fork, judged, main_of, text_of
 from tools.fuzzing.good_arguments import MAKES, ROOT, interruptible
@@ -133,7 +134,7 @@ def _in_locale(variables: Mapping[str, str], folder: Path) -> str:
         "--csv",
         "grün/out.csv",
     ]
-    environment = os.environ | dict(variables) | {"PYTHONPATH": str(ROOT)}
+    environment = child_environment(**variables)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=SECONDS, check=False)
     result = judged(done.returncode, (done.stdout + done.stderr).decode("utf-8", "backslashreplace"))
     if "Käfer日本" not in (folder / "grün" / "out.csv").read_text(encoding="utf-8"):

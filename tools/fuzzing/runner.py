@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import select
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib.command_line import child_environment
 from tools.fuzzing.attempts import FAILURE, SECONDS, Outcome
 from tools.fuzzing.kinds import KINDS
 
@@ -69,7 +69,7 @@ class Worker:
 
     def _start(self) -> None:
         command = [sys.executable, "-m", "tools.fuzzing.worker", self.kind, str(self.seed), self._scratch.name]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": ""}
+        environment = child_environment(OMP_NUM_THREADS="1", PYTHONFAULTHANDLER="")
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
