@@ -92,7 +92,8 @@ def stages(args: argparse.Namespace, out: Path) -> list[Stage]:
             for mode in ("stream", "segment")
             for precision in _precisions(on_gpu)
         ),
-        Stage("profile", (*python, "tools/profile_frame.py", *_device_and_size(args), "--out", str(out)), 90),
+        _profile(args, out),
+        _operators(args, out),
         *_training_stages(args, out),
         *_parity_stages(args, out, "tf32", needs_gpu),
         Stage("gpu_tests_compiled", (*python, *_PYTEST, "compiled_features"), 240),
@@ -119,6 +120,17 @@ def _benchmark(
     command = [sys.executable, "tools/benchmark.py", f"COMPILE={compiled}", *_device_and_size(args)]
     command += ["--mode", mode, "--precision", precision, "--json", str(out / f"{name}.json")]
     return Stage(name, command, 60 if compiled == "off" else 300, skip=skip)
+
+
+def _profile(args: argparse.Namespace, out: Path) -> Stage:
+    """In the precision that the aims of docs/performance.md are for."""
+    command = [sys.executable, "tools/profile_frame.py", *_device_and_size(args)]
+    return Stage("profile", [*command, "--precision", "bfloat16", "--out", str(out)], 90)
+
+
+def _operators(args: argparse.Namespace, out: Path) -> Stage:
+    command = [sys.executable, "tools/benchmark_ops.py", "--device", args.device, "--seconds", "0.2"]
+    return Stage("operators", [*command, "--json", str(out / "operators.json")], 90)
 
 
 def _parity_stages(args: argparse.Namespace, out: Path, precision: str, skip: str) -> list[Stage]:
@@ -186,7 +198,7 @@ def _end(process: subprocess.Popen) -> None:
 def collect(out: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the stages that ran have left in `out`."""
     ran = {result["stage"] for result in results if result["status"] != "skipped"}
-    found: dict[str, Any] = {"benchmark": [], "parity": {}, "training": {}, "profile": {}}
+    found: dict[str, Any] = {"benchmark": [], "operators": [], "parity": {}, "training": {}, "profile": {}}
     for name in sorted(ran):
         path = out / f"{name}.json"
         if name.startswith("benchmark") and path.is_file():
@@ -194,8 +206,8 @@ def collect(out: Path, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             found["benchmark"] += [{**row, "compile": compiled} for row in _read(path)]
         elif name.startswith("parity") and path.is_file():
             found["parity"][name.removeprefix("parity_")] = parity_result(_read(path))
-        elif name == "profile" and path.is_file():
-            found["profile"] = _read(path)
+        elif name in ("profile", "operators") and path.is_file():
+            found[name] = _read(path)
     for precision in ("float32", "bfloat16"):
         metrics = sorted((out / f"training_{precision}").rglob("metrics.jsonl"))
         if f"training_{precision}" in ran and metrics:

@@ -51,6 +51,8 @@ def markdown(summary: dict[str, Any]) -> str:
     lines += _table(["stage", "status", "s", ""], stages)
     if summary["benchmark"]:
         lines += ["## Speed", "", *_table(_BENCHMARK, map(_benchmark_cells, summary["benchmark"]))]
+    if summary["operators"]:
+        lines += ["## Operators", "", *_table(_OPERATORS, map(_operator_cells, summary["operators"]))]
     for precision, result in summary["parity"].items():
         lines += [f"## Parity, {precision}: {result['failed']} of {result['arrays']} arrays fail", ""]
         cells = [
@@ -64,9 +66,15 @@ def markdown(summary: dict[str, Any]) -> str:
             ["precision", "updates", "first", "middle", "last", "ms an update", "finite"],
             [[name, *_training_cells(result)] for name, result in summary["training"].items()],
         )
-    for method, operations in summary["profile"].items():
-        lines += [f"## Profile of {method}, one frame", ""]
-        cells = [[o["name"], f"{o['ms']:.2f}", str(o["calls"])] for o in operations[:_MOST_OPERATIONS]]
+    for method, frame in summary["profile"].items():
+        lines += [
+            f"## Profile of {method}, one frame in bfloat16",
+            "",
+            f"{frame['ms']:.2f} ms; the device computes for {frame['device_ms']:.2f} ms, of which convolutions take "
+            f"{frame['convolutions_ms']:.2f} ms.",
+            "",
+        ]
+        cells = [[o["name"], f"{o['ms']:.2f}", str(o["calls"])] for o in frame["operations"][:_MOST_OPERATIONS]]
         lines += _table(["operation", "ms", "calls"], cells)
     return "\n".join(lines)
 
@@ -93,6 +101,18 @@ def _benchmark_cells(row: dict[str, Any]) -> list[str]:
         f"{row['gflops_per_s'] / row['matmul_peak_gflops_per_s']:.0%}",
         shown("peak_memory_mb", ".0f"),
     ]
+
+
+_OPERATORS = ["operator", "ms", "reference, ms", "kernel, ms", "floor, ms", "share"]
+
+
+def _operator_cells(row: dict[str, Any]) -> list[str]:
+    def shown(value: float | None, form: str = ".3f") -> str:
+        return "-" if value is None else format(value, form)
+
+    times = row["milliseconds"]
+    found = (times["compiled"], times["reference"], row["kernel_milliseconds"], row["floor_milliseconds"])
+    return [row["operator"], *map(shown, found), shown(row["floor_share"], ".0%")]
 
 
 def _training_cells(result: dict[str, Any]) -> list[str]:

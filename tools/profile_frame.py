@@ -1,6 +1,8 @@
 """Profile one frame of each method, DFF's key frame and the frame after it apart, with random weights.
 
-Prints the operations that take most time, and writes them to --out: profile.json and one text for each method.
+Prints the operations that take most time, and writes to --out: one text for each method, and profile.json with, for
+each frame, its time without the profiler, the time that the device computes and the part of it in convolutions, in
+milliseconds, and these operations. What the first has more than the second, the device waits.
 
 Example: python tools/profile_frame.py --device cuda --size 600 1000 --out output/profile
 """
@@ -10,10 +12,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from lib.command_line import run_script
@@ -53,8 +58,26 @@ def operations(result: profile, on_gpu: bool) -> list[dict]:
     return sorted((row for row in rows if row["ms"] > 0), key=lambda row: -row["ms"])[:_SHOWN]
 
 
-def main(argv: list[str] | None = None) -> dict[str, list[dict]]:
-    """Returns the operations of each frame that was profiled."""
+def summary(result: profile, on_gpu: bool, milliseconds: float) -> dict[str, Any]:
+    """What profile.json says of a frame; milliseconds: without the profiler."""
+    events = result.key_averages()
+    if on_gpu:  # kernels stand for themselves; their times stand once more beside the operations that launch them
+        kernels = (e for e in events if e.device_type == DeviceType.CUDA and not e.is_user_annotation)
+        busy = sum(event.self_device_time_total for event in kernels)
+    else:
+        busy = sum(event.self_cpu_time_total for event in events)
+    operators = [event for event in events if event.device_type == DeviceType.CPU and "conv" in event.key]
+    convolutions = sum(event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in operators)
+    return {
+        "ms": milliseconds,
+        "device_ms": busy / 1000,
+        "convolutions_ms": convolutions / 1000,
+        "operations": operations(result, on_gpu),
+    }
+
+
+def main(argv: list[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Returns what profile.json says of each frame that was profiled."""
     own, args = parse_arguments(sys.argv[1:] if argv is None else argv)
     check_output(own.out / "profile.json")
     own.out.mkdir(parents=True, exist_ok=True)
@@ -64,10 +87,13 @@ def main(argv: list[str] | None = None) -> dict[str, list[dict]]:
     on_gpu = device.type == "cuda"
     for method in args.methods:
         one = benchmark.contender(args, method, [], device)
-        one.begin(random_frames(*args.size))  # a whole number of key-frame intervals
-        for name in ("dff_key", "dff") if method == "dff" else (method,):
+        one.begin(random_frames(*args.size))
+        for _ in range(args.rounds):
+            one.turn()
+        times = {"dff_key": one.key, "dff": one.nonkey} if method == "dff" else {method: one.totals}
+        for name, alone in times.items():  # begin and turns take a whole number of key-frame intervals
             result = profiled(one)
-            found[name] = operations(result, on_gpu)
+            found[name] = summary(result, on_gpu, median(alone))
             sort = "self_device_time_total" if on_gpu else "self_cpu_time_total"
             table = result.key_averages().table(sort_by=sort, row_limit=_SHOWN, max_name_column_width=60)
             write_text(own.out / f"profile_{name}.txt", table)

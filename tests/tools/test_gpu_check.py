@@ -11,7 +11,7 @@ import pytest
 
 import tools.gpu_check as tool
 from lib.engine.device import DeviceError
-from tools import benchmark, check_parity, profile_frame
+from tools import benchmark, benchmark_ops, check_parity, profile_frame
 from tools.gpu_check import ROOT, Stage, parse_arguments, run_stage, stages
 from tools.gpu_check_results import markdown, parity_result, training_result
 
@@ -42,7 +42,11 @@ def test_commands_of_the_stages_are_understood(device):
             args = check_parity.parse_arguments(rest)
             assert (args.device, args.precision) == (device, stage.name.partition("_")[2])
         elif script == "tools/profile_frame.py":
-            assert profile_frame.parse_arguments(rest)[1].device == device
+            args = profile_frame.parse_arguments(rest)[1]
+            assert (args.device, args.precision) == (device, "bfloat16")
+        elif script == "tools/benchmark_ops.py":
+            args = benchmark_ops.parse_arguments(rest)
+            assert (args.device, args.json) == (device, "/out/operators.json")
 
 
 def test_what_needs_a_gpu_is_skipped_on_the_cpu_with_the_reason():
@@ -182,13 +186,31 @@ def test_markdown_has_every_part():
         "benchmark": [row],
         "parity": {"tf32": {"arrays": 1, "failed": 1, "networks": {}}},
         "training": {"bfloat16": training_result("")},
-        "profile": {"rfcn": [{"name": "aten::mm", "ms": 1.0, "calls": 2}]},
+        "operators": [
+            {
+                "operator": "aggregate",
+                "milliseconds": {"compiled": 0.5, "reference": 9.0},
+                "kernel_milliseconds": 0.2,
+                "floor_milliseconds": 0.15,
+                "floor_share": 0.75,
+            },
+        ],
+        "profile": {
+            "rfcn": {
+                "ms": 4.0,
+                "device_ms": 3.0,
+                "convolutions_ms": 2.5,
+                "operations": [{"name": "aten::mm", "ms": 1.0, "calls": 2}],
+            }
+        },
     }
     text = markdown(summary)
     assert "A GPU" in text
     assert "| dff | stream | tf32 | on | 4.00 | 250.0 | - | - | 5.00 | - | 50 | 25% | - |" in text
     assert "tf32: 1 of 1 arrays fail" in text
     assert "| bfloat16 | 0 |" in text
+    assert "| aggregate | 0.500 | 9.000 | 0.200 | 0.150 | 75% |" in text
+    assert "4.00 ms; the device computes for 3.00 ms, of which convolutions take 2.50 ms." in text
     assert "| aten::mm | 1.00 | 2 |" in text
 
 
@@ -196,10 +218,13 @@ def test_profile_tells_key_frames_from_the_others(tmp_path):
     small = [*tool._SMALL_NETWORK, "--size", "64", "96", "--interval", "2", "--device", "cpu"]
     found = profile_frame.main([*small, "--out", str(tmp_path), "--methods", "rfcn", "dff"])
     assert list(found) == ["rfcn", "dff_key", "dff"]
-    names = {frame: {operation["name"] for operation in rows} for frame, rows in found.items()}
+    names = {frame: {operation["name"] for operation in row["operations"]} for frame, row in found.items()}
     assert "vod::flow_warp" in names["dff"]
     assert "vod::flow_warp" not in names["dff_key"] | names["rfcn"]
     assert json.loads((tmp_path / "profile.json").read_text()) == found
+    for row in found.values():
+        assert 0 < row["convolutions_ms"] < row["device_ms"]
+        assert row["ms"] > 0
     assert "vod::psroi_vote" in (tmp_path / "profile_dff.txt").read_text()
 
 
