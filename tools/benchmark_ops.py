@@ -183,7 +183,10 @@ class Copy:
         return 2 * _COPIED / milliseconds
 
     def kernel_milliseconds(self, run: Callable[[], object]) -> float:
-        """Of one call on the GPU, without the time to launch it: copies keep the GPU busy until all calls are there."""
+        """Of one call on the GPU, without the time to launch it: copies keep the GPU busy until all calls are there.
+
+        An operator that waits for the GPU, as `nms` does for the number of boxes, is timed with its waits.
+        """
         stream = torch.cuda.current_stream(self._device)
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         for _ in range(2 * _CALLS):
