@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import logging
 import os
 import sys
@@ -63,6 +64,9 @@ def _set_up_process() -> None:
         if hasattr(stream, "reconfigure") and not stream.closed:
             stream.reconfigure(errors="backslashreplace")  # a file's name may not fit the terminal's encoding
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    # Not only for the tracebacks of crashes: it gives signals a stack of their own. A matrix kernel of oneDNN (torch
+    # 2.11, small dilated convolutions) uses the stack pointer for other things, and a signal would overwrite the heap
+    faulthandler.enable(file=2)
     set_up_host_memory()
 
 

@@ -6,14 +6,16 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 import torch
 
-from lib.command_line import count, positive_count, positive_number, rate, run_script, share
+from lib.command_line import child_environment, count, positive_count, positive_number, rate, run_script, share
 from lib.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,3 +153,50 @@ def test_numbers_on_the_command_line(kind, good, bad):
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError, match="^must be "):
             kind(text)
+
+
+def printed_by_script(main: str) -> str:
+    """What a script in a process of its own prints; main: the lines of its function."""
+    body = textwrap.indent(textwrap.dedent(main), "    ")
+    code = f"from lib.command_line import run_script\ndef main():\n{body}\nrun_script(main)"
+    environment = child_environment(PYTHONFAULTHANDLER="", OMP_NUM_THREADS="1")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for the stack of signals")
+def test_signals_of_a_script_have_a_stack_of_their_own():
+    printed = printed_by_script("""
+        import ctypes
+        class Stack(ctypes.Structure):
+            _fields_ = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+        stack = Stack()
+        ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+        print(stack.flags, stack.size)
+    """)
+    flags, size = map(int, printed.split())
+    assert flags == 0, "2 is SS_DISABLE: there is none"
+    assert size >= 8192
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that sends signals")
+def test_signals_during_small_convolutions_change_nothing():
+    """Without a stack of their own they overwrote memory with torch 2.11, and the process died within seconds."""
+    printed = printed_by_script("""
+        import signal, time, torch
+        received = []
+        signal.signal(signal.SIGALRM, lambda number, frame: received.append(number))
+        first = torch.nn.Conv2d(64, 32, 3, padding=6, dilation=6)
+        second = torch.nn.Conv2d(64, 64, 3, padding=2, dilation=2)
+        x = torch.randn(2, 64, 3, 3, requires_grad=True)
+        def gradient():
+            return torch.autograd.grad(first(x).square().sum() + second(x).square().sum(), x)[0]
+        before, same, end = gradient(), True, time.monotonic() + 3
+        signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+        while time.monotonic() < end:
+            same = same and torch.equal(gradient(), before)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(same, len(received) > 100)
+    """)
+    assert printed.split() == ["True", "True"]
