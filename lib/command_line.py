@@ -49,9 +49,9 @@ def run_script(main: Callable[[], object]) -> None:
 
 
 def child_environment(**changes: str) -> dict[str, str]:
-    """The environment for a Python process that this one starts: it imports from this checkout, then as this one does.
+    """Return the environment for a Python process that this one starts.
 
-    changes: further variables, by name.
+    It is this process's own, with this repository put first on PYTHONPATH. changes: variables to set besides, by name.
     """
     root = str(Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
@@ -65,7 +65,7 @@ def _set_up_process() -> None:
             stream.reconfigure(errors="backslashreplace")  # a file's name may not fit the terminal's encoding
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     # Not only for the tracebacks of crashes: it gives signals a stack of their own. A matrix kernel of oneDNN (torch
-    # 2.11, small dilated convolutions) uses the stack pointer for other things, and a signal would overwrite the heap
+    # 2.11, small dilated convolutions) uses the stack pointer for its own data, and a signal would overwrite the heap
     faulthandler.enable(file=2)
     set_up_host_memory()
 

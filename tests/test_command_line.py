@@ -184,7 +184,7 @@ def test_signals_of_a_script_have_a_stack_of_their_own():
 def test_signals_during_small_convolutions_change_nothing():
     """Without a stack of their own they overwrote memory with torch 2.11, and the process died within seconds."""
     printed = printed_by_script("""
-        import signal, time, torch
+        import signal, torch
         received = []
         signal.signal(signal.SIGALRM, lambda number, frame: received.append(number))
         first = torch.nn.Conv2d(64, 32, 3, padding=6, dilation=6)
@@ -192,11 +192,11 @@ def test_signals_during_small_convolutions_change_nothing():
         x = torch.randn(2, 64, 3, 3, requires_grad=True)
         def gradient():
             return torch.autograd.grad(first(x).square().sum() + second(x).square().sum(), x)[0]
-        before, same, end = gradient(), True, time.monotonic() + 3
+        before, same = gradient(), True
         signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
-        while time.monotonic() < end:
+        while len(received) < 20000:
             same = same and torch.equal(gradient(), before)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        print(same, len(received) > 100)
+        print(same)
     """)
-    assert printed.split() == ["True", "True"]
+    assert printed.split() == ["True"]

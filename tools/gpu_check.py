@@ -123,7 +123,7 @@ def _benchmark(
 
 
 def _profile(args: argparse.Namespace, out: Path) -> Stage:
-    """In the precision that the aims of docs/performance.md are for."""
+    """In bfloat16, the fastest precision that the benchmark is run in."""
     command = [sys.executable, "tools/profile_frame.py", *_device_and_size(args)]
     return Stage("profile", [*command, "--precision", "bfloat16", "--out", str(out)], 90)
 

@@ -87,7 +87,7 @@ _BENCHMARK = [
 
 def _benchmark_cells(row: dict[str, Any]) -> list[str]:
     def shown(name: str, form: str) -> str:
-        return "-" if row[name] is None else format(row[name], form)
+        return _shown(row[name], form)
 
     return [
         *(row[name] for name in ("method", "mode", "precision", "compile")),
@@ -107,12 +107,13 @@ _OPERATORS = ["operator", "ms", "reference, ms", "kernel, ms", "floor, ms", "sha
 
 
 def _operator_cells(row: dict[str, Any]) -> list[str]:
-    def shown(value: float | None, form: str = ".3f") -> str:
-        return "-" if value is None else format(value, form)
-
     times = row["milliseconds"]
     found = (times["compiled"], times["reference"], row["kernel_milliseconds"], row["floor_milliseconds"])
-    return [row["operator"], *map(shown, found), shown(row["floor_share"], ".0%")]
+    return [row["operator"], *(_shown(value, ".3f") for value in found), _shown(row["floor_share"], ".0%")]
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _training_cells(result: dict[str, Any]) -> list[str]:

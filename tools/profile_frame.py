@@ -36,7 +36,10 @@ def parse_arguments(argv: list[str]) -> tuple[argparse.Namespace, argparse.Names
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the tables")
     own, rest = parser.parse_known_args(argv)
-    return own, benchmark.parse_arguments(rest)
+    args = benchmark.parse_arguments(rest)
+    if args.mode != "stream":
+        parser.error(f"--mode {args.mode}: frames are profiled one at a time; leave it out")
+    return own, args
 
 
 def profiled(one: Contender) -> profile:
@@ -91,7 +94,8 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, Any]]:
         for _ in range(args.rounds):
             one.turn()
         times = {"dff_key": one.key, "dff": one.nonkey} if method == "dff" else {method: one.totals}
-        for name, alone in times.items():  # begin and turns take a whole number of key-frame intervals
+        # begin and turns take a whole number of key-frame intervals; at interval 1 all frames are key frames
+        for name, alone in ((name, alone) for name, alone in times.items() if alone):
             result = profiled(one)
             found[name] = summary(result, on_gpu, median(alone))
             sort = "self_device_time_total" if on_gpu else "self_cpu_time_total"

@@ -228,6 +228,14 @@ def test_profile_tells_key_frames_from_the_others(tmp_path):
     assert "vod::psroi_vote" in (tmp_path / "profile_dff.txt").read_text()
 
 
+def test_a_profile_of_key_frames_alone_and_none_of_segments(tmp_path, capsys):
+    small = [*tool._SMALL_NETWORK, "--size", "64", "96", "--device", "cpu", "--methods", "dff", "--out", str(tmp_path)]
+    assert list(profile_frame.main([*small, "--interval", "1"])) == ["dff_key"]
+    with pytest.raises(SystemExit):
+        profile_frame.main([*small, "--mode", "segment"])
+    assert "frames are profiled one at a time" in capsys.readouterr().err
+
+
 def test_an_unknown_device_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(DeviceError, match="no such device"):
         tool.main(["--device", "tpu:x", "--out", str(tmp_path / "out")])
