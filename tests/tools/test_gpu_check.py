@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -106,7 +107,7 @@ def test_an_exit_status_of_1_may_be_a_result(tmp_path):
 
 def test_modules_that_the_caller_finds_are_found_by_the_stages(tmp_path, monkeypatch):
     (tmp_path / "only_here.py").touch()
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     assert run_stage(Stage("imports", python("import only_here, tools.gpu_check"), 60), tmp_path, 60)["status"] == "ok"
 
 
