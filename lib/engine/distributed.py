@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from lib.engine.interruption import StopRequest
 from lib.errors import InputError
 
 _LOGGER = logging.getLogger(__name__)
@@ -92,6 +96,10 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         # Unlike everything else, this wants the number also where the device is just "cuda"
         torch.cuda.set_device(processes.local_rank if device.index is None else device.index)
+    # DistributedDataParallel imports this module, whose functions take the process group of that moment as a default
+    # value. If there were one already, its threads would live as long as the module, and a thread that asks for the
+    # interpreter while that shuts down ends the process with SIGABRT
+    importlib.import_module("torch.distributed.nn.functional")
     # torchrun keeps its store when it restarts the processes: without a prefix they would wait for addresses of before
     store, rank, size = next(dist.rendezvous("env://"))
     store = dist.PrefixStore(f"restart_{processes.restarts}", store)
@@ -102,8 +110,12 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
         with loss_of_a_process(processes):
             yield
     finally:
-        # After an error the other processes wait in a collective; torchrun ends them, so do not wait here
-        dist.destroy_process_group()
+        # After an error the other processes wait in a collective; torchrun ends them, so do not wait here. When one was
+        # lost, torchrun sends SIGTERM to this one too, which first has to print what happened to it
+        with StopRequest() as request:
+            dist.destroy_process_group()
+        if request.signal_number is not None and sys.exc_info()[0] is None:
+            signal.raise_signal(request.signal_number)
 
 
 @contextlib.contextmanager

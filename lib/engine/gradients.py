@@ -57,6 +57,10 @@ class SharedLosses:
             with self._parallel.no_sync():
                 yield
 
+    def leave(self) -> None:
+        """Let go of the process group, which is to be destroyed and would go on otherwise. Exchange nothing more."""
+        self._parallel = None
+
 
 def _sum_gradients(_state, bucket):
     """The originals sum gradients over GPUs; DistributedDataParallel by itself would average them.

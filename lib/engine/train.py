@@ -78,6 +78,7 @@ def train(
             stack.enter_context(open_log(run_dir / "train.log"))
         seed_everything(cfg.TRAIN.SEED, deterministic=device.type == "cpu")
         run = prepare(model.to(device), cfg, run_dir, num_samples, device, processes, lr_mult, identity)
+        stack.callback(run.losses.leave)
         last = run.checkpoints.of_epoch(cfg.TRAIN.end_epoch)
         if run.epoch >= cfg.TRAIN.end_epoch:
             _LOGGER.info("%s: all %d epochs are done; nothing to train", last, cfg.TRAIN.end_epoch)

@@ -1,11 +1,13 @@
 """What `test_distributed.py` starts by torchrun: trainings and a test that processes share.
 
 `python -m tests.engine.shared_runs FOLDER WHAT...` does each WHAT in turn, a key of `RUNS`. Without torchrun it is one
-process. The parameters and results go to FOLDER/<what>.
+process. The parameters and results go to FOLDER/<what>. A process prints what is left of the process group.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
@@ -15,6 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
+from torch.distributed import destroy_process_group
+from torch.nn.parallel import DistributedDataParallel
 
 import rfcn.test
 from lib.command_line import run_script
@@ -31,6 +36,7 @@ from tests.models.small import random_batch, small_config, small_rfcn, with_vide
 from tests.models.small_video import small_dff, small_fgfa
 
 PROCESSES = processes_from_environment()
+LEFT_BEHIND = "leaves the process group, but still has"
 UPDATES = 20  # of every training
 BATCHES = 40  # of each of the two epochs of the tiny trainings, four an update
 
@@ -175,7 +181,27 @@ RUNS = {
 }
 
 
+def report_threads() -> None:
+    """Print the threads if some are gloo's: one that asks for the interpreter while that shuts down, as happens rarely,
+    ends the process with SIGABRT. Where there is no /proc, nothing is printed.
+    """
+    names = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+    if any("gloo" in name for name in names):
+        print(f"process {PROCESSES.rank} {LEFT_BEHIND} threads: {', '.join(names)}", file=sys.stderr)
+
+
+def leave_and_report() -> None:
+    """Print if there is a DistributedDataParallel. If it were the last to hold the process group, its end would wait
+    for those threads without letting them use the interpreter.
+    """
+    if DistributedDataParallel in map(type, gc.get_objects()):
+        print(f"process {PROCESSES.rank} {LEFT_BEHIND} a DistributedDataParallel", file=sys.stderr)
+    destroy_process_group()
+
+
 def main() -> None:
+    atexit.register(report_threads)
+    dist.destroy_process_group = leave_and_report
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     with joined(PROCESSES, torch.device("cpu")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -35,7 +36,7 @@ def start(folder: Path, processes: int, *what: str, restarts: int = 0) -> subpro
         shared_runs.write_test_set(folder / "test_set")
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     torchrun += ["--max-restarts", str(restarts)]
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, *(torchrun if processes > 1 else []), "-m", shared_runs.__name__, str(folder), *what],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
@@ -44,6 +45,8 @@ def start(folder: Path, processes: int, *what: str, restarts: int = 0) -> subpro
         timeout=550,
         check=False,
     )
+    assert shared_runs.LEFT_BEHIND not in done.stderr, done.stderr
+    return done
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def runs(tmp_path_factory):
         folders.append(tmp_path_factory.mktemp(f"of_{processes}"))
         what = ("tiny", "tiny_with_mean_gradients", "detectors", "fgfa_by_four", "test")
         done = start(folders[-1], processes, *what)
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, done.stderr
     return folders
 
 
@@ -87,21 +90,21 @@ def test_a_lost_process_ends_the_run_with_one_line_and_a_checkpoint_to_go_on_fro
     lines = re.split(r"[\r\n]+", done.stderr)
     assert sum(line.startswith("error: process 0 of 2 has lost the connection to another one") for line in lines) == 1
     assert any("failed (exitcode: -9) local_rank: 1" in line for line in lines), "torchrun says which one"
-    assert not any("[rank0]:" in line and "Error" in line for line in lines), done.stderr[-3000:]
+    assert not any("[rank0]:" in line and "Error" in line for line in lines), done.stderr
     folder = tmp_path / "tiny_with_a_loss"
     assert load_checkpoint(folder / "tiny-latest.pth")["iteration"] == 12
     said = r"stopped by the error below after 12 updates .* saved \S+tiny-latest\.pth; to go on, run the same command"
     assert re.search(said, (folder / "train.log").read_text())
 
     again = start(tmp_path, 2, "tiny_after_the_loss")
-    assert again.returncode == 0, again.stderr[-3000:]
+    assert again.returncode == 0, again.stderr
     same_content(without_resume(folder / "tiny-0002.pth"), without_resume(runs[1] / TINY[0]))
 
 
 def test_torchrun_restarts_a_run_that_ends_as_one_without_a_loss(runs, tmp_path):
     """First a training loses a process, then a test does; what was done is not done again."""
     done = start(tmp_path, 2, "tiny_with_a_loss", "test_with_a_loss", restarts=2)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr
     assert "of_2" in str(runs[1])
     for epoch in (1, 2):
         name = f"tiny-{epoch:04d}.pth"
@@ -129,6 +132,35 @@ def test_every_process_takes_the_gpu_of_its_rank_and_waits_for_long(monkeypatch,
     assert (backend, named["rank"], named["world_size"]) == ("nccl", local_rank, 2)
     for timeout in (named["timeout"], store.timeout):
         assert timeout > timedelta(hours=12), "a share of a long test"
+
+
+@pytest.fixture
+def a_group_that_ends_with_a_signal(monkeypatch):
+    """`joined` without other processes; SIGINT comes while the group is destroyed. The list tells when that is done."""
+    ended = []
+    monkeypatch.setattr(distributed.dist, "rendezvous", lambda url: iter([(dist.HashStore(), 0, 2)]))
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *args, **named: None)
+
+    def destroy() -> None:
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", destroy)
+    return ended
+
+
+def test_a_signal_waits_until_the_group_is_destroyed(a_group_that_ends_with_a_signal):
+    with pytest.raises(KeyboardInterrupt), joined(Processes(0, 2), torch.device("cpu")):
+        pass
+    assert a_group_that_ends_with_a_signal
+
+
+def test_a_signal_does_not_hide_the_error_that_ends_the_process(a_group_that_ends_with_a_signal):
+    """torchrun sends one as soon as another process is lost."""
+    expected = pytest.raises(DistributedError, match="process 0 of 2 has lost the connection")
+    with expected, joined(Processes(0, 2), torch.device("cpu")):
+        raise dist.DistError("gone")
+    assert a_group_that_ends_with_a_signal
 
 
 def test_batches_that_cannot_be_shared_are_refused():
