@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -113,9 +114,19 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
         # After an error the other processes wait in a collective; torchrun ends them, so do not wait here. When one was
         # lost, torchrun sends SIGTERM to this one too, which first has to print what happened to it
         with StopRequest() as request:
+            _clear_frames(sys.exc_info()[1])
             dist.destroy_process_group()
         if request.signal_number is not None and sys.exc_info()[0] is None:
             signal.raise_signal(request.signal_number)
+
+
+def _clear_frames(error: BaseException | None) -> None:
+    """Clear the local variables in the tracebacks of `error` and of what it comes from: they hold the process group."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 @contextlib.contextmanager
