@@ -121,7 +121,7 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
 
 
 def _clear_frames(error: BaseException | None) -> None:
-    """Clear the local variables in the tracebacks of `error` and of what it comes from: they hold the process group."""
+    """Clear the local variables in the tracebacks of `error` and its causes: they may hold the process group."""
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

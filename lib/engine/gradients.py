@@ -58,7 +58,7 @@ class SharedLosses:
                 yield
 
     def leave(self) -> None:
-        """Let go of the process group, which is to be destroyed and would go on otherwise. Exchange nothing more."""
+        """Release the process group, so that destroying it ends its threads. No gradients are exchanged afterwards."""
         self._parallel = None
 
 

@@ -83,25 +83,30 @@ def train(
         if run.epoch >= cfg.TRAIN.end_epoch:
             _LOGGER.info("%s: all %d epochs are done; nothing to train", last, cfg.TRAIN.end_epoch)
             return last
-        log_environment(cfg, device)
-        _log_update_rule(run)
-        reset_peak(device)
-        with _metrics_written(run, run_dir), run.stop:
-            _train_epochs(run, loader_of, validate, resume_hint)
-            if run.stopped:
-                number = run.stop.signal_number or signal.SIGTERM  # where another process was told
-                _leave(run, f"stopped by {signal.Signals(number).name}", resume_hint)
-                raise SystemExit(128 + number)
+        _train(run, loader_of, validate, resume_hint)
         processes.wait_for_all()  # the last checkpoint is there for every process
     return last
 
 
+def _train(run: Training, loader_of: LoaderOf, validate: Validate | None, resume_hint: str) -> None:
+    """Train to the end of the last epoch, or until a signal asks to stop: save a checkpoint and raise SystemExit."""
+    log_environment(run.cfg, run.device)
+    _log_update_rule(run)
+    reset_peak(run.device)
+    with _metrics_written(run), run.stop:
+        _train_epochs(run, loader_of, validate, resume_hint)
+        if run.stopped:
+            number = run.stop.signal_number or signal.SIGTERM  # where another process was told
+            _leave(run, f"stopped by {signal.Signals(number).name}", resume_hint)
+            raise SystemExit(128 + number)
+
+
 @contextmanager
-def _metrics_written(run: Training, run_dir: Path) -> Iterator[None]:
+def _metrics_written(run: Training) -> Iterator[None]:
     """Write TensorBoard curves and metrics.jsonl during the block, from the main process."""
     if run.processes.is_main:
-        run.curves = Curves(run_dir / "tensorboard", first_step=run.update + 1)
-        run.metrics = MetricsFile(run_dir / "metrics.jsonl", first_update=run.update + 1)
+        run.curves = Curves(run.run_dir / "tensorboard", first_step=run.update + 1)
+        run.metrics = MetricsFile(run.run_dir / "metrics.jsonl", first_update=run.update + 1)
     try:
         yield
     finally:

@@ -1,7 +1,8 @@
 """What `test_distributed.py` starts by torchrun: trainings and a test that processes share.
 
 `python -m tests.engine.shared_runs FOLDER WHAT...` does each WHAT in turn, a key of `RUNS`. Without torchrun it is one
-process. The parameters and results go to FOLDER/<what>. A process prints what is left of the process group.
+process. The parameters and results go to FOLDER/<what>. A process that ends prints what it still
+holds of the process group.
 """
 
 from __future__ import annotations

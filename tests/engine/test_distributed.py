@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import weakref
 from datetime import timedelta
 from pathlib import Path
 
@@ -161,6 +162,27 @@ def test_a_signal_does_not_hide_the_error_that_ends_the_process(a_group_that_end
     with expected, joined(Processes(0, 2), torch.device("cpu")):
         raise dist.DistError("gone")
     assert a_group_that_ends_with_a_signal
+
+
+def test_an_error_does_not_keep_the_group_alive(monkeypatch):
+    """The tracebacks of the error and of its cause hold local variables."""
+
+    class Group:
+        pass
+
+    groups, alive = [], []
+
+    def exchange() -> None:
+        group = Group()
+        groups.append(weakref.ref(group))
+        raise dist.DistError("gone")
+
+    monkeypatch.setattr(distributed.dist, "rendezvous", lambda url: iter([(dist.HashStore(), 0, 2)]))
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *args, **named: None)
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: alive.append(groups[0]() is not None))
+    with pytest.raises(DistributedError), joined(Processes(0, 2), torch.device("cpu")):
+        exchange()
+    assert alive == [False]
 
 
 def test_batches_that_cannot_be_shared_are_refused():
