@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import logging
 import os
 import signal
@@ -25,6 +26,7 @@ _LOGGER = logging.getLogger(__name__)
 # A process that has tested its share waits for the slowest one, and all wait for the one that reads the annotations:
 # longer than the 10 minutes of NCCL and the 30 of gloo. torchrun notices a process that died.
 _LONGEST_WAIT = timedelta(days=1)
+_JOINS = itertools.count()  # how often this process has joined others
 
 
 class DistributedError(InputError):
@@ -101,9 +103,10 @@ def joined(processes: Processes, device: torch.device) -> Iterator[None]:
     # value. If there were one already, its threads would live as long as the module, and a thread that asks for the
     # interpreter while that shuts down ends the process with SIGABRT
     importlib.import_module("torch.distributed.nn.functional")
-    # torchrun keeps its store when it restarts the processes: without a prefix they would wait for addresses of before
+    # torchrun keeps its store when it restarts the processes, and they may join several times, all as often: without a
+    # prefix they would wait for addresses of before
     store, rank, size = next(dist.rendezvous("env://"))
-    store = dist.PrefixStore(f"restart_{processes.restarts}", store)
+    store = dist.PrefixStore(f"restart_{processes.restarts}/join_{next(_JOINS)}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_LONGEST_WAIT)
     store.set_timeout(_LONGEST_WAIT)  # NCCL's processes meet in it when they first exchange something

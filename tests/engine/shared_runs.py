@@ -27,7 +27,7 @@ from lib.command_line import run_script
 from lib.config import Config, to_dict
 from lib.data.classes import Classes
 from lib.engine.checkpoint import Identity, save_tensors
-from lib.engine.distributed import joined, processes_from_environment
+from lib.engine.distributed import processes_from_environment
 from lib.engine.train import train
 from lib.structures import TrainingBatch
 from rfcn.model import RFCN, build_rfcn
@@ -205,9 +205,8 @@ def main() -> None:
     dist.destroy_process_group = leave_and_report
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    with joined(PROCESSES, torch.device("cpu")):
-        for what in sys.argv[2:]:
-            RUNS[what](folder / what)
+    for what in sys.argv[2:]:  # the processes join for each of them
+        RUNS[what](folder / what)
 
 
 if __name__ == "__main__":
